@@ -1,0 +1,28 @@
+# Two commands: `make lab` opens the course, `make test` runs every test.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: lab test notebooks lint pretrain clean
+
+lab: .venv/.installed       ## open the course in JupyterLab
+	$(BIN)/python tools/lab.py
+
+test: .venv/.installed      ## run every test and print a summary
+	$(BIN)/python tools/run_tests.py
+
+notebooks: .venv/.installed ## rebuild and execute every notebook from notebooks/src
+	$(BIN)/python tools/build_notebooks.py
+
+lint: .venv/.installed      ## style, format, types
+	$(BIN)/python tools/run_tests.py lint
+
+pretrain: .venv/.installed  ## rebuild the shipped language model (about a minute)
+	$(BIN)/python tools/pretrain.py
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
