@@ -1,0 +1,277 @@
+"""Language models behind one call, and tiny transformers for the word world.
+
+The only module that imports `transformers`. Weights are read from safetensors alone, and code
+that comes with a model is never run.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from helpers.worlds import TokenWorld
+
+REVIEWS_MODEL = Path(__file__).parent / "pretrained" / "reviews"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer, ready to be sampled from."""
+
+    model: PreTrainedModel  # in eval mode
+    tokenizer: PreTrainedTokenizerBase
+    eos_ids: tuple[int, ...]  # every id that ends a completion
+    context_length: int | None  # most tokens of prompt + completion; None: no fixed limit
+
+    def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids of prompts, padded on the left whatever the tokenizer's own habit is.
+
+        Args:
+            prompts: B strings.
+        Returns:
+            prompt_ids: (B, P) int64.
+            prompt_mask: (B, P) bool, False on padding.
+        Raises:
+            ValueError: no prompt, one without a token, or one longer than the context.
+        """
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError("prompts must be a list of at least one string.")
+        rows = [self.tokenizer(prompt).input_ids for prompt in prompts]
+        rows = [row[:-1] if len(row) > 1 and row[-1] in self.eos_ids else row for row in rows]
+        for prompt, row in zip(prompts, rows, strict=True):
+            if not row:
+                raise ValueError(
+                    f"prompt {prompt!r} has no tokens: a causal model needs at least one to "
+                    "predict from. Start it with a word or the tokenizer's BOS token."
+                )
+            if self.context_length is not None and len(row) >= self.context_length:
+                raise ValueError(
+                    f"prompt {prompt[:40]!r}… has {len(row)} tokens; this model's context holds "
+                    f"{self.context_length} with the completion. Shorten the prompt or take a "
+                    "model with a longer context."
+                )
+        width = max(len(row) for row in rows)
+        filler = self.eos_ids[0]  # any valid id: padding is known by the mask, never by its id
+        ids = torch.tensor([[filler] * (width - len(row)) + row for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(width) >= width - lengths.unsqueeze(1)  # (B, P)
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def decode(self, completion_ids: Tensor, lengths: Tensor) -> list[str]:
+        """Text of each completion, without special tokens and without what follows its end.
+
+        Args:
+            completion_ids: (B, T) integer.
+            lengths: (B,) integer, EOS included.
+        Returns:
+            B strings.
+        """
+        rows = zip(completion_ids.tolist(), lengths.tolist(), strict=True)
+        return [self.tokenizer.decode(row[:n], skip_special_tokens=True) for row, n in rows]
+
+
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    eos_token: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> LanguageModel:
+    """Load the course's reviews model, a folder, or a model from the Hugging Face hub.
+
+    Args:
+        name_or_path: a folder, or a hub name such as `Qwen/Qwen3-0.6B`. None takes the
+            environment variable COURSE_MODEL, and without it the shipped reviews model.
+        eos_token: the token that ends a completion, for a model that does not say it itself.
+        device: where the weights go.
+        dtype: of the weights.
+    Returns:
+        The model in eval mode with its tokenizer.
+    Raises:
+        FileNotFoundError: the folder is missing or incomplete.
+        ConnectionError: the hub cannot be reached, or does not know the name.
+        ValueError: no end-of-sequence token is known.
+    """
+    source = str(name_or_path or os.environ.get("COURSE_MODEL") or REVIEWS_MODEL)
+    _check_source(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, trust_remote_code=False, use_safetensors=True, dtype=dtype
+        )
+    except OSError as error:
+        if Path(source).is_dir():
+            raise FileNotFoundError(
+                f"the folder {source!r} could not be loaded. It needs config.json, "
+                f"model.safetensors (not .bin) and the tokenizer's files. Reason: {error}"
+            ) from error
+        raise ConnectionError(
+            f"the model {source!r} could not be fetched. Check the name and the network, or "
+            "download it once elsewhere and pass the folder. Without COURSE_MODEL the course "
+            f"uses its own model, which needs no network. Reason: {error}"
+        ) from error
+    eos_ids = _find_eos(model, tokenizer, eos_token)
+    model.to(device)
+    return LanguageModel(model.eval(), tokenizer, eos_ids, context_length(model))
+
+
+def _check_source(source: str) -> None:
+    """Tell a missing folder from a hub name before any library asks the network."""
+    path = Path(source)
+    looks_like_path = path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
+    if not path.is_dir() and (looks_like_path or path.exists()):
+        raise FileNotFoundError(
+            f"there is no model folder {source!r}. Pass a folder that holds config.json, "
+            "model.safetensors and the tokenizer's files, or a hub name like 'owner/model'. "
+            "`make pretrain` rebuilds the course's own model."
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise FileNotFoundError(
+            f"the folder {source!r} has no config.json, so it is not a Hugging Face model "
+            "folder. Save one there with model.save_pretrained(folder) and "
+            "tokenizer.save_pretrained(folder)."
+        )
+
+
+def _find_eos(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, eos_token: str | None
+) -> tuple[int, ...]:
+    if eos_token is not None:
+        eos_id = tokenizer.get_vocab().get(eos_token)
+        if eos_id is None:
+            raise ValueError(f"eos_token {eos_token!r} is not in the tokenizer's vocabulary.")
+        return (eos_id,)
+    declared = [
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    ]
+    ids: set[int] = set()
+    for value in declared:
+        ids |= set(value) if isinstance(value, list) else {value} if value is not None else set()
+    ids = {i for i in ids if 0 <= i < model.get_input_embeddings().num_embeddings}
+    if not ids:
+        raise ValueError(
+            "this model names no end-of-sequence token, so a completion could never end by "
+            "itself. Pass eos_token='…' with the token that should end one (for example '.')."
+        )
+    return tuple(sorted(ids))
+
+
+def context_length(model: nn.Module) -> int | None:
+    """Most tokens that the model can read at once, or None if its config sets no limit.
+
+    Args:
+        model: a Hugging Face model.
+    """
+    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
+
+
+def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:
+    """Call a Hugging Face causal model so that padding on the left changes nothing.
+
+    Positions are counted from each row's first real token, where the model takes positions.
+
+    Args:
+        model: any causal LM of `transformers`.
+        token_ids: (B, L) integer: the new tokens.
+        mask: (B, M) bool over all tokens so far, cached ones included; M ≥ L, False on padding.
+        kwargs: passed on, if the model takes them.
+    Returns:
+        The model's output; `.logits` is (B, L, V), or fewer positions with `logits_to_keep`.
+    """
+    accepted = inspect.signature(model.forward).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    if "position_ids" in accepted:
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, M)
+        kwargs["position_ids"] = positions[:, -token_ids.shape[1] :]
+    if "logits_to_keep" not in accepted and not open_ended:
+        kwargs.pop("logits_to_keep", None)
+    return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
+
+
+def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A Hugging Face causal model as a policy: token ids (B, L) → logits (B, L, V).
+
+    Args:
+        model: any causal LM of `transformers`; gradients flow. No padding, no cache.
+    """
+    return lambda token_ids: model(input_ids=token_ids, use_cache=False).logits
+
+
+class _WordTransformer(GPT2LMHeadModel):
+    """GPT-2 that reads words and prompts but writes only words: its head has A logits."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits[..., : self.config.num_actions]
+        return output
+
+
+def word_transformer(
+    world: TokenWorld,
+    *,
+    seed: int,
+    width: int = 32,
+    layers: int = 2,
+    heads: int = 2,
+    std: float = 0.3,
+    dtype: torch.dtype = torch.float64,
+) -> PreTrainedModel:
+    """A tiny GPT-2 for a token world, with random weights.
+
+    Args:
+        world: its words are the actions; its prompts can be read, not written.
+        seed: of the weights. The global random state is left as it was.
+        width: d_model.
+        layers: number of blocks.
+        heads: attention heads a block.
+        std: of the initial weights; GPT-2's 0.02 would make every conditional nearly uniform.
+        dtype: float64 for exact answers, float32 to be like the large models.
+    Returns:
+        The model in eval mode, with logits of width A = world.num_actions.
+    """
+    config = _gpt2_config(
+        world.vocab_size, 2 * world.max_length, width, layers, heads, initializer_range=std
+    )
+    config.num_actions = world.num_actions
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _WordTransformer(config).to(dtype).eval()
+
+
+def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:
+    """The architecture of the shipped model, untrained: GPT-2 with 0.1 M parameters.
+
+    Args:
+        vocab_size: words and special tokens.
+        seed: of the weights. The global random state is left as it was.
+    """
+    config = _gpt2_config(vocab_size, 96, 64, 2, 4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def _gpt2_config(
+    vocab_size: int, positions: int, width: int, layers: int, heads: int, **kwargs: Any
+) -> GPT2Config:
+    """Without dropout, and with the activation that CPUs compute in one kernel."""
+    return GPT2Config(
+        vocab_size=vocab_size, n_positions=positions, n_embd=width, n_layer=layers, n_head=heads,
+        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=None, eos_token_id=None, **kwargs,
+    )  # fmt: skip

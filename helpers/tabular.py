@@ -1,0 +1,63 @@
+"""Policies that are plain tables: one row of logits for every state of a token world."""
+
+import torch
+from torch import Tensor, nn
+
+from helpers.worlds import TokenWorld
+
+
+class TablePolicy(nn.Module):
+    """One free row of logits for every prompt and every unfinished prefix.
+
+    States are numbered breadth first: the empty prefix, the one-word prefixes, and so on; the
+    prefixes of one length are in the order of their word ids read as digits. This is the order
+    of `helpers.exact`.
+    """
+
+    def __init__(
+        self, world: TokenWorld, *, std: float = 0.0, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw the table.
+
+        Args:
+            world: gives the number of prompts, states and actions.
+            std: standard deviation of the logits; 0 gives the uniform policy.
+            generator: the source of chance; needed if std is not 0.
+        Raises:
+            ValueError: std is not 0 and there is no generator.
+        """
+        super().__init__()
+        if std and generator is None:
+            raise ValueError("a random table needs a generator: pass torch.Generator().")
+        n, depth = world.num_continuing, world.max_length
+        self.world = world
+        self.first_state = torch.tensor([sum(n**j for j in range(k)) for k in range(depth)])
+        num_states = int(self.first_state[-1]) + n ** (depth - 1)
+        shape = (len(world.prompts), num_states, world.num_actions)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64) if std else 0.0
+        self.logits = nn.Parameter(torch.zeros(shape, dtype=torch.float64) + std * noise)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Logits of the word that comes next, at every position.
+
+        Args:
+            token_ids: (B, L) integer: a prompt's id, then word ids; 1 ≤ L ≤ max_length. What
+                follows an end-of-sequence word is padding, and its logits mean nothing.
+        Returns:
+            (B, L, A) float64.
+        Raises:
+            ValueError: L leaves the table, or the first column is not a prompt.
+        """
+        world, length = self.world, token_ids.shape[1]
+        prompts = token_ids[:, 0] - world.num_actions  # (B,)
+        if not 1 <= length <= world.max_length or bool((prompts < 0).any()):
+            raise ValueError(
+                f"token_ids {tuple(token_ids.shape)} must be a prompt id and at most "
+                f"{world.max_length - 1} words; a longer prefix has no next word."
+            )
+        states, rank = [self.first_state[0].expand(len(token_ids))], torch.zeros_like(prompts)
+        for k in range(1, length):
+            word = token_ids[:, k].clamp(max=world.num_continuing - 1)
+            rank = rank * world.num_continuing + word
+            states.append(self.first_state[k] + rank)
+        return self.logits[prompts.unsqueeze(1), torch.stack(states, dim=1)]  # (B, L, A)
