@@ -8,7 +8,7 @@ Grammars here are free of left recursion: a rule never starts with its own symbo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -56,10 +56,10 @@ class Grammar:
         starts = self._after(prefix.split())
         weights = torch.tensor(list(starts.values()), dtype=torch.float64).softmax(0)
         picks = torch.multinomial(weights, count, replacement=True, generator=generator)
-        stacks = list(starts)
-        return [self._write(stacks[i], generator) for i in picks.tolist()]
+        stacks, uniforms = list(starts), _uniforms(generator)
+        return [self._write(stacks[i], uniforms) for i in picks.tolist()]
 
-    def _write(self, stack: Stack, generator: torch.Generator) -> str:
+    def _write(self, stack: Stack, uniforms: Iterator[float]) -> str:
         pending, words = list(reversed(stack)), []
         while pending:
             symbol = pending.pop()
@@ -67,7 +67,7 @@ class Grammar:
                 words.append(symbol)
                 continue
             options = self.rules[symbol]
-            threshold = float(torch.rand((), generator=generator, dtype=torch.float64))
+            threshold = next(uniforms)
             for logp, right, _ in options:
                 threshold -= math.exp(logp)
                 if threshold < 0:
@@ -182,6 +182,11 @@ class Grammar:
                     if child in index:
                         system[index[symbol], index[child]] -= math.exp(logp)
         return float(torch.linalg.solve(system, immediate)[index[self.start]])
+
+
+def _uniforms(generator: torch.Generator) -> Iterator[float]:
+    while True:  # in blocks: a tensor a number would cost most of the time
+        yield from torch.rand(4096, generator=generator, dtype=torch.float64).tolist()
 
 
 def _logsumexp(values: Sequence[float]) -> float:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from helpers.worlds import TokenWorld
 
@@ -49,7 +51,7 @@ class LanguageModel:
         """
         if isinstance(prompts, str) or not prompts:
             raise ValueError("prompts must be a list of at least one string.")
-        rows = [self.tokenizer(prompt).input_ids for prompt in prompts]
+        rows: list[list[int]] = [self.tokenizer(prompt).input_ids for prompt in prompts]
         rows = [row[:-1] if len(row) > 1 and row[-1] in self.eos_ids else row for row in rows]
         for prompt, row in zip(prompts, rows, strict=True):
             if not row:
@@ -80,7 +82,7 @@ class LanguageModel:
             B strings.
         """
         rows = zip(completion_ids.tolist(), lengths.tolist(), strict=True)
-        return [self.tokenizer.decode(row[:n], skip_special_tokens=True) for row, n in rows]
+        return [str(self.tokenizer.decode(row[:n], skip_special_tokens=True)) for row, n in rows]
 
 
 def load(
@@ -106,7 +108,10 @@ def load(
         ValueError: no end-of-sequence token is known.
     """
     source = str(name_or_path or os.environ.get("COURSE_MODEL") or REVIEWS_MODEL)
+    source = os.path.expanduser(source)
     _check_source(source)
+    bars_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a small model loads faster than its bar can be read
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -123,8 +128,11 @@ def load(
             "download it once elsewhere and pass the folder. Without COURSE_MODEL the course "
             f"uses its own model, which needs no network. Reason: {error}"
         ) from error
+    finally:
+        if bars_on:
+            logging.enable_progress_bar()
     eos_ids = _find_eos(model, tokenizer, eos_token)
-    model.to(device)
+    torch.nn.Module.to(model, device)
     return LanguageModel(model.eval(), tokenizer, eos_ids, context_length(model))
 
 
@@ -180,6 +188,15 @@ def context_length(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
 
+def new_cache(model: nn.Module) -> DynamicCache:
+    """An empty key-value cache, for one batch and one decoding run.
+
+    Args:
+        model: any causal LM of `transformers`.
+    """
+    return DynamicCache(config=getattr(model, "config", None))
+
+
 def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:
     """Call a Hugging Face causal model so that padding on the left changes nothing.
 
@@ -228,7 +245,7 @@ def word_transformer(
     width: int = 32,
     layers: int = 2,
     heads: int = 2,
-    std: float = 0.3,
+    std: float = 0.2,
     dtype: torch.dtype = torch.float64,
 ) -> PreTrainedModel:
     """A tiny GPT-2 for a token world, with random weights.
@@ -260,7 +277,8 @@ def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:
         vocab_size: words and special tokens.
         seed: of the weights. The global random state is left as it was.
     """
-    config = _gpt2_config(vocab_size, 96, 64, 2, 4)
+    # GPT-2's own 0.02 suits a width of 768; at 64 it costs ten times the KL after equal steps.
+    config = _gpt2_config(vocab_size, 96, 64, 2, 4, initializer_range=0.08)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from helpers import logprobs, models
 
@@ -100,14 +99,16 @@ def _decode(
     settings: dict,
 ) -> list[tuple[Tensor, Tensor]]:
     """One (token, log-probability) pair of (B,) tensors a step, until every row has ended."""
-    cache, columns = DynamicCache(config=model.config), []
+    cache, columns = models.new_cache(model), []
     done = torch.zeros(len(token_ids), dtype=torch.bool, device=token_ids.device)
     eos = torch.tensor(eos_ids, dtype=token_ids.dtype, device=token_ids.device)
     while len(columns) < max_new_tokens and not bool(done.all()):
         output = models.forward(
             model, token_ids, mask, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        logits = logprobs.sampling_logits(output.logits[:, -1].float(), **settings)  # (B, V)
+        logits = logprobs.sampling_logits(
+            _at_least_float32(output.logits[:, -1]), **settings
+        )  # (B, V)
         token = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)  # (B,)
         columns.append((token, logprobs.token_logprobs(logits, token)))
         done = done | torch.isin(token, eos)
@@ -141,7 +142,15 @@ def completion_logprobs(
     output = models.forward(model, token_ids, mask, use_cache=False)
     first = batch.prompt_ids.shape[1] - 1  # the last prompt position predicts completion token 0
     logits = logprobs.sampling_logits(
-        output.logits[:, first:-1].float(), temperature=temperature, top_k=top_k, top_p=top_p
+        _at_least_float32(output.logits[:, first:-1]),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
     )
     scores = logprobs.token_logprobs(logits, batch.completion_ids)  # (B, T)
     return scores.masked_fill(~batch.completion_mask, 0.0)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits would round log-probabilities to two digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from helpers import exact
+from helpers.exact import Policy
 from helpers.worlds import TokenWorld
 
 
@@ -61,3 +63,19 @@ class TablePolicy(nn.Module):
             rank = rank * world.num_continuing + word
             states.append(self.first_state[k] + rank)
         return self.logits[prompts.unsqueeze(1), torch.stack(states, dim=1)]  # (B, L, A)
+
+
+@torch.no_grad()
+def tabulate(policy: Policy, world: TokenWorld) -> TablePolicy:
+    """The same conditionals as a table: for a widget, which asks a policy again and again.
+
+    Args:
+        policy: token ids → logits.
+        world: what to enumerate.
+    Returns:
+        A table whose logits are the policy's log-probabilities at every state.
+    """
+    table = TablePolicy(world)
+    for row, prompt in enumerate(world.prompts):
+        table.logits[row] = torch.cat(exact.state_logprobs(policy, world, prompt))
+    return table

@@ -135,8 +135,14 @@ WORD_WORLD = TokenWorld(
 # --------------------------------------------------------------------------- reviews world
 
 NOUNS = ("film", "plot", "cast", "ending", "music", "script", "dialogue", "acting", "pacing")
-POSITIVE = "wonderful charming brilliant funny moving clever superb fresh lovely good".split()
-NEGATIVE = "dull boring awful clumsy bland tedious silly weak dreadful bad".split()
+POSITIVE = (
+    "wonderful", "charming", "brilliant", "funny", "moving",
+    "clever", "superb", "fresh", "lovely", "good",
+)  # fmt: skip
+NEGATIVE = (
+    "dull", "boring", "awful", "clumsy", "bland",
+    "tedious", "silly", "weak", "dreadful", "bad",
+)  # fmt: skip
 LIKED, DISLIKED = ("loved", "enjoyed", "admired"), ("hated", "regretted", "endured")
 PRAISE_NOUNS, BLAME_NOUNS = ("treat", "triumph", "gem"), ("mess", "bore", "flop")
 

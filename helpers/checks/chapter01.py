@@ -1,0 +1,386 @@
+"""Checkers of chapter 01, the autoregressive factorization."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from helpers import checks, exact, models
+from helpers.exact import Policy
+from helpers.tabular import TablePolicy, tabulate
+from helpers.worlds import WORD_WORLD as WORLD
+from helpers.worlds import TokenWorld
+
+EOS_ID = WORLD.eos_ids[0]
+
+
+def _peaked_table() -> TablePolicy:
+    """A table far from uniform, on which no mistake is small."""
+    return TablePolicy(WORLD, std=1.0, generator=torch.Generator().manual_seed(11))
+
+
+def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
+    """`score(policy, prompt_id, completion_ids)` is log p(x | c) in nats.
+
+    Args:
+        score: the reader's function; completion_ids is a 1-d tensor, EOS included.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    policy, every = _peaked_table(), exact.enumerate_completions(WORLD)
+    picks = [0, 3, 7, 30, 84, 100, 340]
+    rows = [every.completion_ids[i, : every.lengths[i]] for i in picks]
+    prompt_id = WORLD.prompt_id("pan")
+    first = score(policy, prompt_id, rows[1].clone())
+    if checks.is_stub("1.1", first):
+        return
+    checks.as_numbers(first, shape=(), what="the log-probability of one completion")
+    got = torch.stack(
+        [
+            checks.as_numbers(score(policy, prompt_id, row.clone()), shape=(), what="the answer")
+            for row in rows
+        ]
+    )
+    with torch.no_grad():
+        expected = exact.completion_logprobs(policy, WORLD, "pan")[picks]
+        conditionals = [_conditionals(policy, prompt_id, row) for row in rows]
+    lengths = torch.tensor([len(row) for row in rows])
+    shifted = torch.stack([_shifted_score(policy, prompt_id, row) for row in rows])
+    checks.diagnose(
+        got,
+        expected,
+        {
+            "this is the probability, not its logarithm: take the sum of the logs.": expected.exp(),
+            "this is minus the log-probability (the loss): the sign is turned.": -expected,
+            "this is the mean over tokens; a probability is a product, so its log is the sum.": (
+                expected / lengths
+            ),
+            "the last token is missing: the ending `.` is an action and must be scored.": (
+                torch.stack([c[:-1].sum() for c in conditionals])
+            ),
+            "the first token is missing: the logits at the prompt score it.": (
+                torch.stack([c[1:].sum() for c in conditionals])
+            ),
+            "shifted by one: the logits at position t−1 score token t, not those at t.": shifted,
+        },
+    )
+    checks.passed("1.1", f"{len(rows)} completions of 1 to 4 words, ended and cut, all exact.")
+
+
+def _conditionals(policy: Policy, prompt_id: int, row: Tensor) -> Tensor:
+    ids = torch.cat([torch.tensor([prompt_id]), row[:-1]])[None]
+    return policy(ids)[0].log_softmax(-1).gather(-1, row[:, None])[:, 0]
+
+
+def _shifted_score(policy: Policy, prompt_id: int, row: Tensor) -> Tensor:
+    """Score token t with the logits after it, as far as the table reaches."""
+    ids = torch.cat([torch.tensor([prompt_id]), row])[None, : WORLD.max_length]
+    with torch.no_grad():
+        logp = policy(ids)[0, 1:].log_softmax(-1)
+    return logp.gather(-1, row[: len(logp), None]).sum()
+
+
+def exercise_2(sample: Callable[[Policy, int, int, int, torch.Generator], Any]) -> None:
+    """`sample(policy, prompt_id, eos_id, max_length, generator)` draws one completion.
+
+    Args:
+        sample: the reader's function; returns a list of word ids, EOS included.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    policy, every = _peaked_table(), exact.enumerate_completions(WORLD)
+    prompt_id, generator = WORLD.prompt_id("praise"), torch.Generator().manual_seed(0)
+    arguments = (policy, prompt_id, EOS_ID, WORLD.max_length)
+    first = sample(*arguments, generator)
+    if checks.is_stub("1.2", first):
+        return
+    index = {text: i for i, text in enumerate(every.texts)}
+    counts, draws = torch.zeros(len(index)), 3000
+    for _ in range(draws):
+        row = [int(token) for token in sample(*arguments, generator)]
+        assert row and prompt_id not in row, (
+            f"{row}: return the completion alone, without the prompt, and at least one word of it."
+        )
+        assert EOS_ID not in row[:-1], f"{row} goes on after `.`: stop when EOS is drawn."
+        assert len(row) <= WORLD.max_length, f"{row} is longer than max_length={WORLD.max_length}."
+        assert row[-1] == EOS_ID or len(row) == WORLD.max_length, (
+            f"{row} neither ends with `.` nor reaches the limit. EOS belongs to the completion."
+        )
+        counts[index[WORLD.decode(row)]] += 1
+    again = [list(sample(*arguments, torch.Generator().manual_seed(5))) for _ in range(4)]
+    assert again[0] == again[1] == again[2] == again[3], (
+        "the same generator state gave different completions: pass generator= to torch.multinomial."
+    )
+    assert (counts > 0).sum() > 1, "every draw is the same: this takes the argmax, not a sample."
+    with torch.no_grad():
+        expected = exact.completion_logprobs(policy, WORLD, "praise").exp()
+    p_value = chi_square_p_value(counts, expected)
+    assert p_value > 1e-6, (
+        f"{draws} draws do not look like the exact joint (χ² p-value {p_value:.1e}). "
+        "Is each word drawn from softmax(logits) at the last position, given all words so far?"
+    )
+    checks.passed("1.2", f"{draws} draws agree with the exact joint (χ² p-value {p_value:.2f}).")
+
+
+def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
+    """p-value of Pearson's χ² test; outcomes expected fewer than 5 times are pooled.
+
+    Args:
+        counts: (N,) how often each outcome was drawn.
+        probabilities: (N,) the distribution that is tested; sums to 1.
+    Returns:
+        The probability of a misfit at least this large if the distribution is the right one.
+    Source: Pearson (1900); the rule of five is in every textbook of statistics.
+    """
+    total = float(counts.sum())
+    expected = probabilities.double() * total
+    rare = expected < 5
+    observed_bins = [*counts.double()[~rare].tolist(), float(counts[rare].sum())]
+    expected_bins = [*expected[~rare].tolist(), float(expected[rare].sum())]
+    if expected_bins[-1] == 0:
+        if observed_bins[-1] > 0:
+            return 0.0  # drew what cannot be drawn
+        observed_bins, expected_bins = observed_bins[:-1], expected_bins[:-1]
+    return float(stats.chisquare(observed_bins, expected_bins).pvalue)
+
+
+def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
+    """`completion_mask(completion_ids, eos_id)` is True up to and including the first EOS.
+
+    Args:
+        completion_mask: the reader's function on (B, T) ids.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    ids = torch.tensor([[2, 4, 4, 4], [1, 2, 4, 0], [4, 3, 3, 3], [0, 1, 2, 3], [2, 4, 3, 4]])
+    lengths = torch.tensor([2, 3, 1, 4, 2])
+    given = ids.clone()
+    got = completion_mask(given, EOS_ID)
+    if checks.is_stub("1.3", got):
+        return
+    assert torch.equal(given, ids), "the function wrote into its argument; make a new tensor."
+    assert getattr(got, "dtype", None) == torch.bool, "return a tensor of dtype bool."
+    expected = torch.arange(4) < lengths[:, None]
+    is_eos = ids == EOS_ID
+    checks.diagnose(
+        checks.as_numbers(got, shape=(5, 4), what="the mask"),
+        expected.double(),
+        {
+            "EOS itself is masked out: then stopping is never scored, and never learned.": (
+                (expected & ~is_eos).double()
+            ),
+            "this masks every EOS id wherever it stands: mask by position, not by id.": (
+                (~is_eos).double()
+            ),
+            "tokens after the first EOS are still in: they are padding, whatever their id.": (
+                torch.ones(5, 4).double()
+            ),
+            "a second EOS counts as the end: take the first one.": (
+                (torch.arange(4) < torch.tensor([4, 3, 1, 4, 4])[:, None]).double()
+            ),
+            "a row without EOS has no end to find: all of its tokens count.": (
+                (expected & is_eos.any(-1, keepdim=True)).double()
+            ),
+        },
+    )
+    checks.passed("1.3", "EOS kept, padding out, pad = EOS and missing EOS both handled.")
+
+
+def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
+    """`top_k_probs(logits, k)`: the distribution that a top-k sampler draws from.
+
+    Args:
+        top_k_probs: the reader's function on (..., V) logits.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    logits = torch.log(
+        torch.tensor([[8.0, 1.0, 4.0, 2.0, 1.5], [1.0, 9.0, 3.0, 2.0, 5.0]])
+    ).double()
+    given = logits.clone()
+    got = top_k_probs(given, 2)
+    if checks.is_stub("1.4", got):
+        return
+    assert torch.equal(given, logits), "the function wrote into its argument; make a new tensor."
+    # By hand: of (8, 1, 4, 2, 1.5) stay 8 and 4, that is 2/3 and 1/3; of the second row 9 and 5.
+    expected = torch.tensor([[2 / 3, 0, 1 / 3, 0, 0], [0, 9 / 14, 0, 0, 5 / 14]]).double()
+    full = logits.softmax(-1)
+    checks.diagnose(
+        checks.as_numbers(got, shape=(2, 5), what="the probabilities"),
+        expected,
+        {
+            "the rest is dropped but not renormalised: the kept probabilities must sum to 1.": (
+                full * (expected > 0)
+            ),
+            "these are the model's own probabilities: nothing was dropped.": full,
+            "the softmax runs over the wrong dimension: each row must sum to 1.": (
+                logits.masked_fill(expected == 0, -math.inf).softmax(0)
+            ),
+            "dropped words got logit 0 instead of −inf: exp(0) is not 0.": (
+                logits.masked_fill(expected == 0, 0.0).softmax(-1)
+            ),
+            "this keeps the k least probable words.": (
+                torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]]).double()
+            ),
+        },
+    )
+    whole = checks.as_numbers(top_k_probs(logits, 5), shape=(2, 5), what="k = V")
+    checks.diagnose(whole, full, {})
+    checks.passed("1.4", "renormalised, zero elsewhere, and k = V gives the model back.")
+
+
+def exercise_5(answers: Mapping[str, Any]) -> None:
+    """Four numbers of the uniform policy, by thinking.
+
+    Args:
+        answers: `p_good_stop`, `p_cut`, `expected_length`, `entropy`.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    if any(checks.is_stub("1.5", value) for value in answers.values()):
+        return
+    uniform, every = TablePolicy(WORLD), exact.enumerate_completions(WORLD)
+    with torch.no_grad():
+        probs = exact.completion_logprobs(uniform, WORLD, "praise").exp()
+        expected = {
+            "p_good_stop": probs[every.texts.index("good .")],
+            "p_cut": probs[~every.finished].sum(),
+            "expected_length": probs @ every.lengths.double(),
+            "entropy": exact.entropy(uniform, WORLD, "praise"),
+        }
+    number = lambda value: torch.tensor(float(value), dtype=torch.float64)  # noqa: E731
+    mistakes = {
+        "p_good_stop": {
+            "1/5 is `good` alone: the `.` that ends it has a probability too.": number(1 / 5),
+            "completions are not equally probable: short ones have fewer factors.": number(1 / 341),
+        },
+        "p_cut": {
+            "a cut completion has four words that are not `.`, one factor each.": number(4 / 5),
+            "that is the share of the list, not its probability.": number(256 / 341),
+            "that is what ended; asked is what was cut.": number(1 - 0.8**4),
+        },
+        "expected_length": {
+            "that is the plain average over the list; weight it by probability.": (
+                every.lengths.double().mean()
+            ),
+            "that would be without the limit of four words.": number(5.0),
+        },
+        "entropy": {
+            "log 341 would need 341 equally probable completions.": number(math.log(341)),
+            "log 5 is the entropy of one word; there is one more a step that is taken.": (
+                number(math.log(5))
+            ),
+            "the number of steps is not always 4: use the expected length.": (
+                number(4 * math.log(5))
+            ),
+            "nats, please: use the natural logarithm.": expected["entropy"] / math.log(2),
+        },
+    }
+    for name, value in expected.items():
+        got = checks.as_numbers(answers[name], shape=(), what=name)
+        try:
+            checks.diagnose(got, value, mistakes[name], tolerance=1e-3)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+    checks.passed("1.5", "all four agree with the enumeration.")
+
+
+def exercise_6(hiding_policy: Policy) -> None:
+    """A policy, not uniform, on which the shifted scorer is never caught.
+
+    Args:
+        hiding_policy: the reader's function from ids (B, L) to logits (B, L, 5).
+    Raises:
+        AssertionError: the bug shows, or the policy is too simple.
+    """
+    probe = torch.tensor([[WORLD.prompt_id("praise"), 0, 2, 3], [WORLD.prompt_id("pan"), 1, 2, 0]])
+    logits = hiding_policy(probe)
+    if checks.is_stub("1.6", logits):
+        return
+    logits = checks.as_numbers(logits, shape=(2, 4, 5), what="the logits for ids (2, 4)")
+    probs = logits.softmax(-1)
+    gaps = (probs[0, 0][:, None] - probs[0, 0][None]).abs() + torch.eye(5)
+    assert gaps.min() > 1e-6, (
+        "two words have the same probability. The uniform policy hides the bug too, but it is too "
+        "easy: give all five words different probabilities."
+    )
+    for prompt in WORLD.prompts:
+        right, wrong = right_and_shifted_totals(hiding_policy, WORLD, prompt)
+        worst = float((right - wrong).abs().max())
+        assert worst < 1e-9, (
+            f"the bug shows under `{prompt}`: some completion's score differs by {worst:.3f} nats. "
+            "The two scorers read different positions; what must not depend on the position?"
+        )
+    checks.passed("1.6", "all 682 scores agree with the bug in place. So test on other policies.")
+
+
+def right_and_shifted_totals(
+    policy: Policy, world: TokenWorld, prompt: str
+) -> tuple[Tensor, Tensor]:
+    """Every completion's log-probability, and what the scorer that is off by one makes of it.
+
+    Args:
+        policy: token ids → logits; must read prompt and T words.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
+    Returns:
+        Two (N,) tensors in nats: aligned (logits at t−1 score token t), and shifted (those at t).
+    """
+    every = exact.enumerate_completions(world)
+    column = torch.full((len(every.lengths), 1), world.prompt_id(prompt))
+    ids = torch.cat([column, every.completion_ids], dim=1)  # (N, 1+T)
+    with torch.no_grad():
+        logp = policy(ids).log_softmax(-1)  # (N, 1+T, A)
+    words, counted = (
+        every.completion_ids[..., None],
+        torch.arange(world.max_length) < (every.lengths[:, None]),
+    )
+    aligned = logp[:, :-1].gather(-1, words)[..., 0]
+    shifted = logp[:, 1:].gather(-1, words)[..., 0]
+    return (aligned * counted).sum(-1), (shifted * counted).sum(-1)
+
+
+def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
+    """`entropy_by_steps(levels)`: the entropy of whole completions, from the conditionals alone.
+
+    Args:
+        entropy_by_steps: the reader's function of `exact.state_logprobs(...)`.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    policies: list[Policy] = [
+        _peaked_table(),
+        tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD),
+    ]
+    cases = [(policy, prompt) for policy in policies for prompt in WORLD.prompts]
+    with torch.no_grad():
+        levels = [exact.state_logprobs(policy, WORLD, prompt) for policy, prompt in cases]
+        expected = torch.stack([exact.entropy(policy, WORLD, prompt) for policy, prompt in cases])
+    first = entropy_by_steps(levels[0])
+    if checks.is_stub("1.7", first):
+        return
+    got = torch.stack(
+        [checks.as_numbers(entropy_by_steps(case), shape=(), what="the entropy") for case in levels]
+    )
+    local = [[-(level.exp() * level).sum(-1) for level in case] for case in levels]
+    checks.diagnose(
+        got,
+        expected,
+        {
+            "each state counts as if it were reached for sure: weight it by p(prefix).": (
+                torch.stack([sum(h.sum() for h in case) for case in local])  # type: ignore[misc]
+            ),
+            "that is the mean over the states of a level: weight them by p(prefix).": (
+                torch.stack([sum(h.mean() for h in case) for case in local])  # type: ignore[misc]
+            ),
+            "that is the first word's entropy alone; add what comes after.": (
+                torch.stack([case[0][0] for case in local])
+            ),
+            "the sign is turned: entropy is −Σ p log p.": -expected,
+            "nats, please: use the natural logarithm.": expected / math.log(2),
+        },
+    )
+    checks.passed("1.7", "the chain rule of entropy holds on four distributions, to 1e-8.")

@@ -1,0 +1,319 @@
+"""The course's figures. Every function takes plain numbers and returns a matplotlib Figure.
+
+Colour is a role, the same everywhere, and roles differ by line style or marker too. No function
+here uses pyplot: a figure belongs to who made it, which is what widgets and threads need.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+
+import matplotlib.style
+from IPython.display import Image, display
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+COLORS = {
+    "policy": "#0072B2",  # blue, solid
+    "reference": "#7F7F7F",  # grey, dash-dotted
+    "behavior": "#E69F00",  # orange, hatched or dotted
+    "reward": "#009E73",  # green
+    "kl": "#8C3A94",  # purple
+    "exact": "#000000",  # black, dashed
+}
+SHADES = ("#08519C", "#3182BD", "#6BAED6", "#9ECAE1", "#DEEBF7")  # words of the word world
+
+
+def use_style() -> None:
+    """Switch the course's look on; each notebook's set-up cell calls it."""
+    mpl.style.use(Path(__file__).parent / "course.mplstyle")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, *, alt: str) -> None:
+    """Display a figure in a notebook.
+
+    Args:
+        figure: what to show.
+        alt: the message in words, for readers who cannot see it.
+    """
+    display(Image(data=png(figure), format="png", alt=alt))
+
+
+def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
+    """Bars of one next-word distribution, each with its value."""
+    bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
+    ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
+    ax.set_xticks(range(len(words)), [f"“{word}”" for word in words])
+    ax.set(ylim=(0, 1.08), yticks=(0, 0.5, 1), ylabel="probability", title=title)
+
+
+def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> Figure:
+    """Next-word distributions side by side.
+
+    Args:
+        rows: title → probabilities, one panel each.
+        words: the x axis.
+    """
+    figure = Figure(layout="constrained")
+    axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+    for ax, (title, probs) in zip(axes, rows.items(), strict=True):
+        word_bars(ax, words, probs, title=title)
+        ax.set_xlabel("next word")
+        ax.label_outer()
+    return figure
+
+
+def _quick_figure(ratios: tuple[float, float], *, wspace: float) -> tuple[Figure, list[Axes]]:
+    """Two panels where titles and labels have fixed places.
+
+    Fitting margins, titles and labels to the text around them measures every tick label several
+    times: two thirds of the time that a widget would take to redraw.
+    """
+    figure = Figure(figsize=(7.4, 3.6))
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15, wspace=wspace)
+    axes = list(figure.subplots(1, 2, width_ratios=ratios))
+    for ax in axes:
+        ax.xaxis.set_label_coords(0.5, -0.11)
+        ax.yaxis.set_label_coords(-0.13, 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    return figure, axes
+
+
+def icicle(
+    ax: Axes, levels: Sequence[Tensor], words: Sequence[str], path: Sequence[int] = ()
+) -> None:
+    """The prefix tree as nested boxes: a box's height is the probability of its prefix.
+
+    Args:
+        ax: where to draw.
+        levels: T tensors (n^k, A) of log π(a | s), from `exact.state_logprobs`.
+        words: A strings; those from n on end the completion.
+        path: word ids of the prefix to outline.
+    """
+    n = levels[1].shape[0]
+    starts, heights = [0.0], [1.0]
+    boxes, colors = [], []
+    for depth, level in enumerate(levels):
+        next_starts, next_heights = [], []
+        for start, height, probs in zip(starts, heights, level.exp().tolist(), strict=True):
+            for word, prob in enumerate(probs):
+                box = height * prob
+                boxes.append(_rectangle(depth, start, box))
+                colors.append(SHADES[word % len(SHADES)])
+                if box > 0.035:
+                    label = words[word] if words[word] != "." else "“.”"
+                    ax.text(
+                        depth + 0.5, start + box / 2, label, ha="center", va="center",
+                        fontsize=7, color="white" if word < 2 else "black",
+                    )  # fmt: skip
+                if word < n:
+                    next_starts.append(start)
+                    next_heights.append(box)
+                start += box
+        starts, heights = next_starts, next_heights
+    ax.add_collection(PolyCollection(boxes, facecolors=colors, edgecolors="white", linewidths=0.4))
+    start, height, row = 0.0, 1.0, 0
+    outlines = []
+    for depth, word in enumerate(path):
+        probs = levels[depth][row].exp().tolist()
+        start, height = start + height * sum(probs[:word]), height * probs[word]
+        outlines.append(_rectangle(depth, start, height))
+        row = row * n + word
+    ax.add_collection(
+        PolyCollection(outlines, facecolors="none", edgecolors=COLORS["behavior"], linewidths=2.2)
+    )
+    ax.set_xticks(
+        [k + 0.5 for k in range(len(levels))], [f"word {k + 1}" for k in range(len(levels))]
+    )
+    ax.set(xlim=(0, len(levels)), ylim=(1, 0), yticks=(0, 0.5, 1))
+    ax.set_ylabel("probability (box height)")
+
+
+def _rectangle(left: float, top: float, height: float) -> list[tuple[float, float]]:
+    return [(left, top), (left + 1, top), (left + 1, top + height), (left, top + height)]
+
+
+def prefix_tree(
+    levels: Sequence[Tensor], words: Sequence[str], prompt: str, path: Sequence[int] = ()
+) -> Figure:
+    """The tree on the left, the next-word distribution after `path` on the right.
+
+    Args:
+        levels: T tensors (n^k, A) of log π(a | s), from `exact.state_logprobs`.
+        words: A strings.
+        prompt: for the title.
+        path: word ids walked so far.
+    """
+    n, row, logp = levels[1].shape[0], 0, 0.0
+    ended = len(path) == len(levels) or any(word >= n for word in path)
+    for depth, word in enumerate(path):
+        logp += float(levels[depth][row, word].detach())
+        row = row * n + word
+    figure, (left, right) = _quick_figure((1.25, 1), wspace=0.22)
+    icicle(left, [level.detach() for level in levels], words, path)
+    left.set_title(f"all completions of “{prompt}”")
+    prefix = " ".join(words[word] for word in path) or "(nothing yet)"
+    if ended:
+        right.set_axis_off()
+        text = f"“{prefix}”\n\nis complete.\n\nlog p = {logp:.3f} nats\np = {2.718281828459045**logp:.5f}"
+        right.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
+    else:
+        probs = levels[len(path)][row].detach().exp().tolist()
+        word_bars(right, words, probs, title=f"next word after “{prefix}”")
+        right.set_xlabel(f"log p of the prefix so far: {logp:.3f} nats")
+    return figure
+
+
+def sampled_against_exact(
+    texts: Sequence[str], frequencies: Sequence[float], exact: Sequence[float], *, count: int
+) -> Figure:
+    """Sampled frequencies as bars with their standard error, exact values as black dashes.
+
+    Args:
+        texts: the outcomes shown.
+        frequencies: sampled share of each.
+        exact: exact probability of each.
+        count: n, the number of samples.
+    """
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    errors = [(p * (1 - p) / count) ** 0.5 for p in exact]
+    positions = range(len(texts))
+    ax.bar(
+        positions, frequencies, yerr=errors, color=COLORS["policy"], ecolor=COLORS["reference"],
+        width=0.7, label=f"sampled, n = {count:,} (bar: ± 1 standard error)",
+    )  # fmt: skip
+    exact_dashes(ax, exact, label="exact")
+    ax.set_xticks(positions, [f"“{text}”" for text in texts], rotation=45, ha="right")
+    ax.set(ylabel="probability of the completion")
+    ax.legend()
+    return figure
+
+
+def exact_dashes(ax: Axes, values: Sequence[float], *, label: str | None = None) -> None:
+    """A short black dashed line over each bar."""
+    lefts = [k - 0.42 for k in range(len(values))]
+    ax.hlines(
+        values, lefts, [x + 0.84 for x in lefts], colors=COLORS["exact"], linestyles="dashed",
+        linewidth=1.6, label=label,
+    )  # fmt: skip
+
+
+def running_product(
+    curves: Mapping[str, tuple[Sequence[float], str, str]], *, mark: int | None = None
+) -> Figure:
+    """Probability of a growing prefix on a logarithmic axis, for several ways of computing it.
+
+    Args:
+        curves: label → (values after 1, 2, … tokens; role; line style).
+        mark: number of tokens at which to draw a vertical line.
+    """
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    for label, (values, role, style) in curves.items():
+        ax.plot(range(1, len(values) + 1), values, style, color=COLORS[role], label=label)
+    if mark is not None:
+        ax.axvline(mark, color=COLORS["reference"], linewidth=1, linestyle=":")
+    ax.set(xlabel="number of tokens multiplied", ylabel="log₁₀ of the probability")
+    ax.legend()
+    return figure
+
+
+def samplers(
+    words: Sequence[str], model: Sequence[float], sampler: Sequence[float],
+    texts: Sequence[str], model_joint: Sequence[float], sampler_joint: Sequence[float],
+) -> Figure:  # fmt: skip
+    """What the model says against what a sampler draws: the first word, and whole completions.
+
+    Args:
+        words: A strings.
+        model: (A,) the model's probabilities of the first word.
+        sampler: (A,) the sampler's.
+        texts: the completions shown.
+        model_joint: the model's probability of each.
+        sampler_joint: the sampler's.
+    """
+    figure, (left, right) = _quick_figure((1, 1.25), wspace=0.55)
+    style = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
+    left.bar(range(len(words)), sampler, width=0.7, **style)
+    exact_dashes(left, model)
+    left.set_xticks(range(len(words)), [f"“{word}”" for word in words])
+    left.set(ylabel="probability", title="first word", ylim=(0, 1), yticks=(0, 0.5, 1))
+    rows = range(len(texts))
+    right.barh(rows, sampler_joint, height=0.7, label="the sampler draws from this", **style)
+    right.vlines(
+        model_joint, [y - 0.42 for y in rows], [y + 0.42 for y in rows], colors=COLORS["exact"],
+        linestyles="dashed", label="the model's p, exact",
+    )  # fmt: skip
+    right.set_yticks(rows, [f"“{text}”" for text in texts])
+    right.invert_yaxis()
+    right.set(xlabel="probability", title="the model's most probable completions")
+    right.set_xlim(0, 1.15 * max([*sampler_joint, *model_joint]))
+    right.legend(loc="lower right")
+    return figure
+
+
+def learning_curve(rewards: Sequence[float], *, start: float, ylabel: str) -> Figure:
+    """Mean reward a step, with the level before training.
+
+    Args:
+        rewards: one value a step.
+        start: measured before the first step.
+        ylabel: what the reward is, with its unit.
+    """
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    ax.plot(range(1, len(rewards) + 1), rewards, color=COLORS["reward"], marker="o", markersize=3,
+            label="during training")  # fmt: skip
+    ax.axhline(start, color=COLORS["reference"], linestyle="-.", label="before training")
+    ax.set(xlabel="step of gradient ascent", ylabel=ylabel)
+    ax.legend(loc="upper left")
+    return figure
+
+
+def loop_diagram() -> Figure:
+    """The five stations of the loop, as a ring, each with the chapter that opens it."""
+    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
+    ax = figure.subplots()
+    stations = (
+        (0.5, 2.1, "write", "sample x ∼ $p_θ(·|c)$", "chapters 01, 03", "policy"),
+        (4.2, 2.1, "judge", "reward R(c, x)", "chapter 02", "reward"),
+        (7.9, 2.1, "compare", "advantage Â = R − b", "chapter 06", "reward"),
+        (7.9, 0.0, "credit", "Â · ∇ log $p_θ(x|c)$", "chapter 05", "policy"),
+        (0.5, 0.0, "step uphill", "θ ← θ + η · gradient", "chapters 05, 07", "policy"),
+    )
+    width, height = 2.9, 1.25
+    for left, bottom, name, formula, chapter, role in stations:
+        box = dict(boxstyle="round,pad=0.1", facecolor="white", edgecolor=COLORS[role], linewidth=2)
+        ax.add_patch(
+            FancyBboxPatch((left, bottom), width, height, **box)  # type: ignore[arg-type]
+        )
+        middle = left + width / 2
+        ax.text(middle, bottom + 0.98, name, ha="center", va="center", fontsize=10, weight="bold")
+        ax.text(middle, bottom + 0.6, formula, ha="center", va="center", fontsize=9)
+        ax.text(
+            middle, bottom + 0.2, chapter, ha="center", va="center", fontsize=7, color="#555555"
+        )
+    for tail, head in (
+        ((3.5, 2.7), (4.1, 2.7)), ((7.2, 2.7), (7.8, 2.7)), ((9.35, 2.0), (9.35, 1.35)),
+        ((7.8, 0.62), (3.5, 0.62)), ((1.95, 1.35), (1.95, 2.0)),
+    ):  # fmt: skip
+        ax.add_patch(
+            FancyArrowPatch(tail, head, arrowstyle="-|>", mutation_scale=14, linewidth=1.5)
+        )
+    ax.set(xlim=(0.2, 11.1), ylim=(-0.25, 3.6))
+    ax.set_axis_off()
+    return figure

@@ -1,0 +1,182 @@
+"""Thin controls around the figures of `plotting`. Core ipywidgets only; no pyplot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import torch
+
+from helpers import exact, logprobs, plotting, tabular
+from helpers.exact import Policy
+from helpers.worlds import TokenWorld
+
+
+class TreeExplorer(ipywidgets.VBox):
+    """Walk the prefix tree of a word world: click a word, type words, go back.
+
+    The state is shown three ways: in the picture, as bars of the next word's distribution, and
+    in a line of text that a screen reader can read.
+    """
+
+    def __init__(self, policy: Policy, world: TokenWorld) -> None:
+        """Enumerate each prompt once; a step then only draws.
+
+        Args:
+            policy: token ids → logits.
+            world: the words and prompts to offer.
+        """
+        with torch.no_grad():
+            self._levels = {p: exact.state_logprobs(policy, world, p) for p in world.prompts}
+        self._world = world
+        self.path: list[int] = []  # word ids walked so far
+        self.prompt = ipywidgets.ToggleButtons(options=world.prompts, description="prompt")
+        self.words = [ipywidgets.Button(layout={"width": "110px"}) for _ in world.words]
+        self.back = ipywidgets.Button(description="back", icon="undo", layout={"width": "90px"})
+        self.restart = ipywidgets.Button(description="start over", layout={"width": "90px"})
+        self.typed = ipywidgets.Text(
+            description="or type", placeholder="words, then Enter", continuous_update=False
+        )
+        self.image = ipywidgets.Image(format="png")
+        self.state = ipywidgets.HTML()
+        for word, button in enumerate(self.words):
+            button.on_click(lambda _, word=word: self.walk([*self.path, word]))
+        self.back.on_click(lambda _: self.walk(self.path[:-1]))
+        self.restart.on_click(lambda _: self.walk([]))
+        self.prompt.observe(lambda _: self.walk([]), names="value")
+        self.typed.observe(self._walk_typed, names="value")
+        steps = ipywidgets.HBox([*self.words], layout={"flex_flow": "row wrap"})
+        moves = ipywidgets.HBox([self.back, self.restart, self.typed])
+        super().__init__([self.prompt, steps, moves, self.state, self.image])
+        self.walk([])
+
+    def walk(self, path: Sequence[int]) -> None:
+        """Go to the prefix with these word ids and redraw.
+
+        Args:
+            path: at most T word ids; whatever follows an ending word is dropped.
+        """
+        world, levels = self._world, self._levels[self.prompt.value]
+        ends = [k for k, word in enumerate(path) if word in world.eos_ids]
+        self.path = list(path)[: ends[0] + 1 if ends else world.max_length]
+        ended = bool(ends) or len(self.path) == world.max_length
+        row, factors = 0, []
+        for depth, word in enumerate(self.path):
+            factors.append(float(levels[depth][row, word].exp()))
+            row = row * world.num_continuing + word
+        following = None if ended else levels[len(self.path)][row].exp().tolist()
+        for word, button in enumerate(self.words):
+            share = f"  {following[word]:.2f}" if following else ""
+            button.description, button.disabled = world.words[word] + share, following is None
+        self.back.disabled = self.restart.disabled = not self.path
+        self.state.value = self._describe(factors, ended)
+        figure = plotting.prefix_tree(levels, world.words, self.prompt.value, self.path)
+        self.image.value = plotting.png(figure)
+
+    def _describe(self, factors: Sequence[float], ended: bool) -> str:
+        text = self._world.decode(self.path) or "(nothing yet)"
+        probability = torch.tensor([1.0, *factors], dtype=torch.float64).prod()
+        product = " × ".join(f"{factor:.3f}" for factor in factors) or "1"
+        where = "complete" if ended else "choose the next word"
+        return (
+            f"<b>{self.prompt.value} →</b> {text} &nbsp; [{where}]<br>"
+            f"p = {product} = {probability:.5f}, &nbsp; log p = {probability.log():.3f} nats"
+        )
+
+    def _walk_typed(self, change: dict[str, Any]) -> None:
+        if not change["new"].strip():
+            return
+        try:
+            self.walk(self._world.encode(change["new"]))
+            self.typed.value = ""
+        except ValueError as error:
+            self.state.value = str(error)
+
+
+class SamplerExplorer(ipywidgets.VBox):
+    """Temperature, top-k and top-p against the exact distribution, with the exact KL."""
+
+    def __init__(self, policy: Policy, world: TokenWorld) -> None:
+        """Build the controls and draw once.
+
+        Args:
+            policy: token ids → logits.
+            world: what to enumerate.
+        """
+        self._policy, self._world = tabular.tabulate(policy, world), world
+        self.prompt = ipywidgets.ToggleButtons(options=world.prompts, description="prompt")
+        slider = {"style": {"description_width": "100px"}, "layout": {"width": "420px"}}
+        self.temperature = ipywidgets.FloatSlider(
+            1.0, min=0.2, max=3.0, step=0.1, description="temperature", **slider
+        )
+        self.top_k = ipywidgets.IntSlider(
+            world.num_actions, min=1, max=world.num_actions, description="top-k (words)", **slider
+        )
+        self.top_p = ipywidgets.FloatSlider(
+            1.0, min=0.05, max=1.0, step=0.05, description="top-p (mass)", **slider
+        )
+        self.reset = ipywidgets.Button(description="reset", layout={"width": "90px"})
+        self.image, self.state = ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self._controls = (self.prompt, self.temperature, self.top_k, self.top_p)
+        for control in self._controls:
+            control.observe(lambda _: self.draw(), names="value")
+        self.reset.on_click(lambda _: self._reset())
+        super().__init__([*self._controls, self.reset, self.state, self.image])
+        self.draw()
+
+    def _reset(self) -> None:
+        self.temperature.value, self.top_p.value = 1.0, 1.0
+        self.top_k.value = self._world.num_actions
+
+    @torch.no_grad()
+    def draw(self) -> None:
+        """Recompute the exact distributions and redraw."""
+        settings = {
+            "temperature": self.temperature.value,
+            "top_k": self.top_k.value,
+            "top_p": self.top_p.value,
+        }
+        figure, numbers = compare_sampler(self._policy, self._world, self.prompt.value, **settings)
+        self.state.value = (
+            f"KL(sampler ‖ model) = <b>{numbers['kl']:.3f} nats</b> a completion; &nbsp; "
+            f"the model gives <b>{numbers['unreachable']:.1%}</b> to completions that this sampler "
+            f"never writes; &nbsp; entropy {numbers['sampler_entropy']:.2f} "
+            f"(model: {numbers['model_entropy']:.2f}) nats"
+        )
+        self.image.value = plotting.png(figure)
+
+
+def compare_sampler(
+    policy: Policy, world: TokenWorld, prompt: str, *, shown: int = 8, **settings: Any
+) -> tuple[plotting.Figure, dict[str, float]]:
+    """The figure and the exact numbers of one sampler against its model.
+
+    Args:
+        policy: token ids → logits: the model.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
+        shown: completions in the figure: the model's most probable ones.
+        settings: temperature, top_k, top_p, as in `logprobs.sampling_logits`.
+    Returns:
+        The figure, and `kl` (sampler ‖ model), `unreachable` (the model's probability of
+        completions that the sampler cannot write), `sampler_entropy`, `model_entropy`; nats.
+    """
+    with torch.no_grad():
+        model = exact.completion_logprobs(policy, world, prompt)
+        sampler_policy = lambda ids: logprobs.sampling_logits(policy(ids), **settings)  # noqa: E731
+        sampler = exact.completion_logprobs(sampler_policy, world, prompt)
+        numbers = {
+            "kl": float(exact.kl(sampler_policy, policy, world, prompt)),
+            "unreachable": float(model.exp()[sampler == -torch.inf].sum()),
+            "sampler_entropy": float(logprobs.entropy(sampler)),
+            "model_entropy": float(logprobs.entropy(model)),
+        }
+        first = [
+            exact.state_logprobs(p, world, prompt)[0][0].exp() for p in (policy, sampler_policy)
+        ]
+    top = model.topk(shown).indices
+    texts = exact.enumerate_completions(world).texts
+    figure = plotting.samplers(
+        world.words, first[0].tolist(), first[1].tolist(),
+        [texts[i] for i in top.tolist()], model.exp()[top].tolist(), sampler.exp()[top].tolist(),
+    )  # fmt: skip
+    return figure, numbers

@@ -1,0 +1,53 @@
+"""Open the course in JupyterLab: on this machine only, with a token.
+
+    python tools/lab.py [options of `jupyter lab`]
+
+Without a screen (a container, an ssh session) nothing is opened; the address to open is printed.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
+
+
+def has_screen() -> bool:
+    """Whether a browser can be opened here."""
+    if sys.platform in ("win32", "darwin"):
+        return "SSH_CONNECTION" not in os.environ
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def command(extra: list[str]) -> list[str]:
+    """The command line of JupyterLab for this machine."""
+    line = [
+        sys.executable, "-m", "jupyterlab",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url={FIRST_PAGE}",
+        "--ServerApp.ip=127.0.0.1",
+        # No news, no look for updates: the course works without a network, and asks nobody.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        line.append("--allow-root")
+    if not has_screen():
+        line.append("--no-browser")
+    return line + extra
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    if shutil.which("jupyter-lab") is None:
+        sys.exit("JupyterLab is not installed here: run `make lab`, or the pip lines in README.md.")
+    if not has_screen():
+        print("No screen here. Open the address with ?token=… below in a browser.", flush=True)
+    arguments = command(sys.argv[1:])
+    if sys.platform == "win32":
+        import subprocess
+
+        sys.exit(subprocess.call(arguments))
+    os.execv(arguments[0], arguments)
