@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from helpers import kl as kl_module
@@ -102,7 +103,7 @@ def completion_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> Tenso
 
     Returns:
         (N,) nats, in the order of `enumerate_completions`; their exponentials sum to 1.
-    Source: chapter 01, eq. (1.1): the chain rule.
+    Source: chapter 01, eq. (1.2): the chain rule.
     """
     n = world.num_continuing
     prefix_logprobs: Tensor = torch.zeros(1)
@@ -191,3 +192,25 @@ def kl(sampler: Policy, other: Policy, world: TokenWorld, prompt: str) -> Tensor
     return kl_module.kl_divergence(
         completion_logprobs(sampler, world, prompt), completion_logprobs(other, world, prompt)
     )
+
+
+def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
+    """p-value of Pearson's χ² test; outcomes expected fewer than 5 times are pooled.
+
+    Args:
+        counts: (N,) how often each outcome was drawn.
+        probabilities: (N,) the distribution that is tested; sums to 1.
+    Returns:
+        The probability of a misfit at least this large if the distribution is the right one.
+    Source: Pearson (1900); the rule of five is in every textbook of statistics.
+    """
+    total = float(counts.sum())
+    expected = probabilities.double() * total
+    rare = expected < 5
+    observed_bins = [*counts.double()[~rare].tolist(), float(counts[rare].sum())]
+    expected_bins = [*expected[~rare].tolist(), float(expected[rare].sum())]
+    if expected_bins[-1] == 0:
+        if observed_bins[-1] > 0:
+            return 0.0  # drew what cannot be drawn
+        observed_bins, expected_bins = observed_bins[:-1], expected_bins[:-1]
+    return float(stats.chisquare(observed_bins, expected_bins).pvalue)

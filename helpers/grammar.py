@@ -68,11 +68,11 @@ class Grammar:
                 continue
             options = self.rules[symbol]
             threshold = next(uniforms)
-            for logp, right, _ in options:
-                threshold -= math.exp(logp)
-                if threshold < 0:
-                    break
-            pending.extend(reversed(right))
+            choice = 0
+            while choice < len(options) - 1 and threshold >= math.exp(options[choice][0]):
+                threshold -= math.exp(options[choice][0])
+                choice += 1
+            pending.extend(reversed(options[choice][1]))
         return " ".join(words)
 
     def derivations(self, text: str) -> list[tuple[float, float]]:
@@ -158,7 +158,7 @@ class Grammar:
         """Entropy of the distribution over texts, in nats, exact if the grammar is unambiguous.
 
         H(symbol) = Σ_rules p (−log p + Σ_children H(child)), solved for all symbols at once.
-        Source: Grenander (1976), "Pattern Synthesis", for the entropy of a PCFG.
+        Source: Chi (1999), "Statistical Properties of Probabilistic Context-Free Grammars".
         """
         return self._solve(lambda logp, right, score: -logp)
 

@@ -22,7 +22,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
         (...) float, nats, same dtype as `logits`; differentiable in `logits`.
     Raises:
         ValueError: the shapes do not match.
-    Source: chapter 01, eq. (1.2).
+    Source: chapter 01, eq. (1.1).
     """
     if logits.shape[:-1] != token_ids.shape:
         raise ValueError(
@@ -89,7 +89,7 @@ def completion_lengths(completion_ids: Tensor, eos_ids: tuple[int, ...]) -> tupl
     Returns:
         lengths: (B,) integer, in 1..T.
         finished: (B,) bool, False where no EOS was found: the completion was cut at T.
-    Source: chapter 01, "the last token counts".
+    Source: chapter 01, section 1.6.
     """
     eos = torch.tensor(list(eos_ids), dtype=completion_ids.dtype, device=completion_ids.device)
     is_eos = torch.isin(completion_ids, eos)  # (B, T)
@@ -145,7 +145,7 @@ def entropy(logits: Tensor) -> Tensor:
         logits: (..., V) float; −inf marks an impossible token, which adds nothing.
     Returns:
         (...) float, nats, in [0, log V].
-    Source: Shannon (1948); chapter 01, "how sure is the model?".
+    Source: Shannon (1948), "A Mathematical Theory of Communication".
     """
     logprobs = logits.log_softmax(-1)
     return -(logprobs.exp() * logprobs.masked_fill(logprobs == -torch.inf, 0.0)).sum(-1)

@@ -5,11 +5,11 @@ here uses pyplot: a figure belongs to who made it, which is what widgets and thr
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-
 import matplotlib.style
 from IPython.display import Image, display
 from matplotlib.axes import Axes
@@ -52,11 +52,16 @@ def show(figure: Figure, *, alt: str) -> None:
     display(Image(data=png(figure), format="png", alt=alt))
 
 
+def tick(text: str) -> str:
+    """A word as an axis label; quotes only where a lone dot would be overlooked."""
+    return f"“{text}”" if text == "." else text
+
+
 def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
     """Bars of one next-word distribution, each with its value."""
     bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
     ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
-    ax.set_xticks(range(len(words)), [f"“{word}”" for word in words])
+    ax.set_xticks(range(len(words)), [tick(word) for word in words])
     ax.set(ylim=(0, 1.08), yticks=(0, 0.5, 1), ylabel="probability", title=title)
 
 
@@ -114,7 +119,7 @@ def icicle(
                 boxes.append(_rectangle(depth, start, box))
                 colors.append(SHADES[word % len(SHADES)])
                 if box > 0.035:
-                    label = words[word] if words[word] != "." else "“.”"
+                    label = tick(words[word])
                     ax.text(
                         depth + 0.5, start + box / 2, label, ha="center", va="center",
                         fontsize=7, color="white" if word < 2 else "black",
@@ -168,8 +173,10 @@ def prefix_tree(
     prefix = " ".join(words[word] for word in path) or "(nothing yet)"
     if ended:
         right.set_axis_off()
-        text = f"“{prefix}”\n\nis complete.\n\nlog p = {logp:.3f} nats\np = {2.718281828459045**logp:.5f}"
-        right.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
+        numbers = f"log p = {logp:.3f} nats\np = {math.exp(logp):.5f}"
+        right.text(
+            0.5, 0.5, f"“{prefix}”\nis complete.\n\n{numbers}", ha="center", va="center", fontsize=11
+        )  # fmt: skip
     else:
         probs = levels[len(path)][row].detach().exp().tolist()
         word_bars(right, words, probs, title=f"next word after “{prefix}”")
@@ -193,11 +200,11 @@ def sampled_against_exact(
     errors = [(p * (1 - p) / count) ** 0.5 for p in exact]
     positions = range(len(texts))
     ax.bar(
-        positions, frequencies, yerr=errors, color=COLORS["policy"], ecolor=COLORS["reference"],
+        positions, frequencies, yerr=errors, color=COLORS["policy"], capsize=2,
         width=0.7, label=f"sampled, n = {count:,} (bar: ± 1 standard error)",
     )  # fmt: skip
     exact_dashes(ax, exact, label="exact")
-    ax.set_xticks(positions, [f"“{text}”" for text in texts], rotation=45, ha="right")
+    ax.set_xticks(positions, [tick(text) for text in texts], rotation=45, ha="right")
     ax.set(ylabel="probability of the completion")
     ax.legend()
     return figure
@@ -212,22 +219,46 @@ def exact_dashes(ax: Axes, values: Sequence[float], *, label: str | None = None)
     )  # fmt: skip
 
 
-def running_product(
-    curves: Mapping[str, tuple[Sequence[float], str, str]], *, mark: int | None = None
-) -> Figure:
-    """Probability of a growing prefix on a logarithmic axis, for several ways of computing it.
+def running_product(curves: Mapping[str, tuple[Sequence[float], str, str]]) -> Figure:
+    """Log-probability of a growing text, for several ways of computing it.
 
     Args:
-        curves: label → (values after 1, 2, … tokens; role; line style).
-        mark: number of tokens at which to draw a vertical line.
+        curves: label → (log₁₀ after 1, 2, … tokens; role; line style). −inf ends a curve.
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
     for label, (values, role, style) in curves.items():
-        ax.plot(range(1, len(values) + 1), values, style, color=COLORS[role], label=label)
-    if mark is not None:
-        ax.axvline(mark, color=COLORS["reference"], linewidth=1, linestyle=":")
+        finite = [value for value in values if value > -math.inf]
+        line = ax.plot(
+            range(1, len(finite) + 1), finite, style, color=COLORS[role], label=label,
+            linewidth=1.6 if role == "exact" else 3,
+        )[0]  # fmt: skip
+        if len(finite) < len(values):
+            ax.plot(len(finite), finite[-1], "x", color=line.get_color(), markersize=9)
+            ax.annotate(
+                f"0 after {len(finite) + 1} tokens", (len(finite), finite[-1]), fontsize=8,
+                xytext=(8, 4), textcoords="offset points", color=line.get_color(),
+            )  # fmt: skip
     ax.set(xlabel="number of tokens multiplied", ylabel="log₁₀ of the probability")
+    ax.legend()
+    return figure
+
+
+def diagonal(exact: Sequence[float], model: Sequence[float], *, xlabel: str, ylabel: str) -> Figure:
+    """A cloud of points against the black dashed diagonal where it would be exact.
+
+    Args:
+        exact: x values.
+        model: y values.
+        xlabel: with unit.
+        ylabel: with unit.
+    """
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+    ax = figure.subplots()
+    ax.scatter(exact, model, s=9, color=COLORS["policy"], alpha=0.6, label="one review each")
+    ends = [min(exact), max(exact)]
+    ax.plot(ends, ends, "--", color=COLORS["exact"], label="model = grammar")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     return figure
 
@@ -250,7 +281,7 @@ def samplers(
     style = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
     left.bar(range(len(words)), sampler, width=0.7, **style)
     exact_dashes(left, model)
-    left.set_xticks(range(len(words)), [f"“{word}”" for word in words])
+    left.set_xticks(range(len(words)), [tick(word) for word in words])
     left.set(ylabel="probability", title="first word", ylim=(0, 1), yticks=(0, 0.5, 1))
     rows = range(len(texts))
     right.barh(rows, sampler_joint, height=0.7, label="the sampler draws from this", **style)
@@ -258,29 +289,11 @@ def samplers(
         model_joint, [y - 0.42 for y in rows], [y + 0.42 for y in rows], colors=COLORS["exact"],
         linestyles="dashed", label="the model's p, exact",
     )  # fmt: skip
-    right.set_yticks(rows, [f"“{text}”" for text in texts])
-    right.invert_yaxis()
+    right.set_yticks(rows, [tick(text) for text in texts])
+    right.set_ylim(len(texts) + 0.9, -0.6)  # room for the legend below the last bar
     right.set(xlabel="probability", title="the model's most probable completions")
     right.set_xlim(0, 1.15 * max([*sampler_joint, *model_joint]))
     right.legend(loc="lower right")
-    return figure
-
-
-def learning_curve(rewards: Sequence[float], *, start: float, ylabel: str) -> Figure:
-    """Mean reward a step, with the level before training.
-
-    Args:
-        rewards: one value a step.
-        start: measured before the first step.
-        ylabel: what the reward is, with its unit.
-    """
-    figure = Figure(layout="constrained")
-    ax = figure.subplots()
-    ax.plot(range(1, len(rewards) + 1), rewards, color=COLORS["reward"], marker="o", markersize=3,
-            label="during training")  # fmt: skip
-    ax.axhline(start, color=COLORS["reference"], linestyle="-.", label="before training")
-    ax.set(xlabel="step of gradient ascent", ylabel=ylabel)
-    ax.legend(loc="upper left")
     return figure
 
 
@@ -316,4 +329,31 @@ def loop_diagram() -> Figure:
         )
     ax.set(xlim=(0.2, 11.1), ylim=(-0.25, 3.6))
     ax.set_axis_off()
+    return figure
+
+
+def reward_and_share(
+    rewards: Sequence[float], shares: Sequence[float], *, start: float, mark: int | None = None
+) -> Figure:
+    """Two stacked curves over the steps: the reward, and how much of the text is still a review.
+
+    Args:
+        rewards: mean reward a step.
+        shares: share of completions that the grammar could have written, a step.
+        start: mean reward before training.
+        mark: a step at which to draw a vertical line.
+    """
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    steps = range(1, len(rewards) + 1)
+    above.plot(steps, rewards, color=COLORS["reward"], marker="o", markersize=3)
+    above.axhline(start, color=COLORS["reference"], linestyle="-.", label="before training")
+    above.set(ylabel="mean reward\n(praise − blame words)")
+    below.plot(steps, shares, color=COLORS["policy"], marker="s", markersize=3)
+    below.set(xlabel="step of gradient ascent", ylabel="share of texts\nthat are reviews")
+    below.set_ylim(-0.05, 1.05)
+    for ax in (above, below):
+        if mark is not None:
+            ax.axvline(mark, color=COLORS["behavior"], linestyle=":", label="end of the first run")
+    above.legend(loc="upper left")
     return figure

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from helpers import checks, exact, models
@@ -117,34 +116,12 @@ def exercise_2(sample: Callable[[Policy, int, int, int, torch.Generator], Any]) 
     assert (counts > 0).sum() > 1, "every draw is the same: this takes the argmax, not a sample."
     with torch.no_grad():
         expected = exact.completion_logprobs(policy, WORLD, "praise").exp()
-    p_value = chi_square_p_value(counts, expected)
+    p_value = exact.chi_square_p_value(counts, expected)
     assert p_value > 1e-6, (
         f"{draws} draws do not look like the exact joint (χ² p-value {p_value:.1e}). "
         "Is each word drawn from softmax(logits) at the last position, given all words so far?"
     )
     checks.passed("1.2", f"{draws} draws agree with the exact joint (χ² p-value {p_value:.2f}).")
-
-
-def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
-    """p-value of Pearson's χ² test; outcomes expected fewer than 5 times are pooled.
-
-    Args:
-        counts: (N,) how often each outcome was drawn.
-        probabilities: (N,) the distribution that is tested; sums to 1.
-    Returns:
-        The probability of a misfit at least this large if the distribution is the right one.
-    Source: Pearson (1900); the rule of five is in every textbook of statistics.
-    """
-    total = float(counts.sum())
-    expected = probabilities.double() * total
-    rare = expected < 5
-    observed_bins = [*counts.double()[~rare].tolist(), float(counts[rare].sum())]
-    expected_bins = [*expected[~rare].tolist(), float(expected[rare].sum())]
-    if expected_bins[-1] == 0:
-        if observed_bins[-1] > 0:
-            return 0.0  # drew what cannot be drawn
-        observed_bins, expected_bins = observed_bins[:-1], expected_bins[:-1]
-    return float(stats.chisquare(observed_bins, expected_bins).pvalue)
 
 
 def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
@@ -197,16 +174,17 @@ def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    logits = torch.log(
-        torch.tensor([[8.0, 1.0, 4.0, 2.0, 1.5], [1.0, 9.0, 3.0, 2.0, 5.0]])
-    ).double()
+    weights = [[8, 1, 4, 2, 1.5], [1, 9, 3, 2, 5]]
+    logits = torch.tensor(weights, dtype=torch.float64).log()
     given = logits.clone()
     got = top_k_probs(given, 2)
     if checks.is_stub("1.4", got):
         return
     assert torch.equal(given, logits), "the function wrote into its argument; make a new tensor."
     # By hand: of (8, 1, 4, 2, 1.5) stay 8 and 4, that is 2/3 and 1/3; of the second row 9 and 5.
-    expected = torch.tensor([[2 / 3, 0, 1 / 3, 0, 0], [0, 9 / 14, 0, 0, 5 / 14]]).double()
+    expected = torch.tensor(
+        [[2 / 3, 0, 1 / 3, 0, 0], [0, 9 / 14, 0, 0, 5 / 14]], dtype=torch.float64
+    )
     full = logits.softmax(-1)
     checks.diagnose(
         checks.as_numbers(got, shape=(2, 5), what="the probabilities"),
@@ -223,7 +201,7 @@ def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
                 logits.masked_fill(expected == 0, 0.0).softmax(-1)
             ),
             "this keeps the k least probable words.": (
-                torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]]).double()
+                torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]], dtype=torch.float64)
             ),
         },
     )
