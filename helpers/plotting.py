@@ -175,7 +175,8 @@ def prefix_tree(
         right.set_axis_off()
         numbers = f"log p = {logp:.3f} nats\np = {math.exp(logp):.5f}"
         right.text(
-            0.5, 0.5, f"“{prefix}”\nis complete.\n\n{numbers}", ha="center", va="center", fontsize=11
+            0.5, 0.5, f"“{prefix}”\nis complete.\n\n{numbers}", ha="center", va="center",
+            fontsize=11,
         )  # fmt: skip
     else:
         probs = levels[len(path)][row].detach().exp().tolist()

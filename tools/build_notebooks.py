@@ -10,6 +10,7 @@ out for the reader; cells tagged `exercise` (the stubs) are left out of the solu
 import argparse
 import hashlib
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -72,7 +73,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                 continue
             if WIDGET in output.get("data", {}):
                 # A progress bar leaves nothing to read; any other widget leaves a note.
-                if "layout=Layout(display='inline-flex'" in output.data.get("text/plain", ""):
+                if re.match(r"\s*\d+%\|", output.data.get("text/plain", "")):
                     continue
                 output.data = {"text/markdown": WIDGET_NOTE, "text/plain": "(interactive)"}
                 output.metadata = {}

@@ -89,7 +89,11 @@ def exercise_2(best: Any) -> None:
             "that is even a shorter review than the grammar allows; go on.": number(-2.0),
         },
     )
-    checks.passed("0.2", "it may end before its first word. Stopping is an action too.")
+    checks.passed(
+        "0.2",
+        "it may end before its first word: stopping is an action too. Whether the loop finds that "
+        "is another matter, as it learns only from what it samples.",
+    )
 
 
 def exercise_3(blind_reward: Callable[[list[str], list[str]], Any]) -> None:
