@@ -7,18 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import checks, exact, models
+from helpers import checks, exact, models, tabular
 from helpers.exact import Policy
-from helpers.tabular import TablePolicy, tabulate
 from helpers.worlds import WORD_WORLD as WORLD
 from helpers.worlds import TokenWorld
 
 EOS_ID = WORLD.eos_ids[0]
 
 
-def _peaked_table() -> TablePolicy:
+def _peaked_table() -> tabular.TablePolicy:
     """A table far from uniform, on which no mistake is small."""
-    return TablePolicy(WORLD, std=1.0, generator=torch.Generator().manual_seed(11))
+    return tabular.TablePolicy(WORLD, std=1.0, generator=torch.Generator().manual_seed(11))
 
 
 def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
@@ -220,7 +219,7 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
     """
     if any(checks.is_stub("1.5", value) for value in answers.values()):
         return
-    uniform, every = TablePolicy(WORLD), exact.enumerate_completions(WORLD)
+    uniform, every = tabular.TablePolicy(WORLD), exact.enumerate_completions(WORLD)
     with torch.no_grad():
         probs = exact.completion_logprobs(uniform, WORLD, "praise").exp()
         expected = {
@@ -331,7 +330,7 @@ def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
     """
     policies: list[Policy] = [
         _peaked_table(),
-        tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD),
+        tabular.tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD),
     ]
     cases = [(policy, prompt) for policy in policies for prompt in WORLD.prompts]
     with torch.no_grad():

@@ -1,0 +1,44 @@
+"""What all tests share: one thread, no network, and small worlds."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from helpers import models, tabular, worlds
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def world() -> worlds.TokenWorld:
+    return worlds.WORD_WORLD
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def table(world, generator) -> tabular.TablePolicy:
+    return tabular.TablePolicy(world, std=0.5, generator=generator)
+
+
+@pytest.fixture(scope="session")
+def reviews() -> models.LanguageModel:
+    return models.load(models.REVIEWS_MODEL)
+
+
+@pytest.fixture(params=["no end", "one word left", "wide"])
+def other_world(request) -> worlds.TokenWorld:
+    """Worlds of other shapes: nothing may be written for the word world alone."""
+    flat = lambda prompts, completions: [float(len(c)) for c in completions]  # noqa: E731
+    return {
+        "no end": worlds.TokenWorld(("a", "b"), ("p",), 3, flat, ends=False),
+        "one word left": worlds.TokenWorld(("a", "."), ("p", "q"), 5, flat),
+        "wide": worlds.TokenWorld(("a", "b", "c", "d", "e", "f", "."), ("p",), 2, flat),
+    }[request.param]

@@ -1,0 +1,170 @@
+"""Sampling against the exact joint, and sampling-time scores against a second pass."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import exact, logprobs, models, rollout
+
+SETTINGS = [
+    {},
+    {"temperature": 0.7},
+    {"top_k": 3},
+    {"top_p": 0.8},
+    {"temperature": 1.3, "top_k": 4, "top_p": 0.9},
+]
+
+
+def sample_words(world, model, prompt, count, seed=0, **settings):
+    ids = torch.full((1, 1), world.prompt_id(prompt))
+    return rollout.sample(
+        model, ids, torch.ones_like(ids, dtype=torch.bool), eos_ids=world.eos_ids,
+        max_new_tokens=world.max_length, generator=torch.Generator().manual_seed(seed),
+        group_size=count, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_it_draws_from_exactly_the_joint_of_its_settings(world, settings):
+    model = models.word_transformer(world, seed=7)
+    batch = sample_words(world, model, "praise", 6000, **settings)
+    every = exact.enumerate_completions(world)
+    index = {text: i for i, text in enumerate(every.texts)}
+    rows = zip(batch.completion_ids.tolist(), batch.lengths.tolist(), strict=True)
+    drawn = torch.tensor([index[world.decode(row[:n])] for row, n in rows])
+    policy = models.as_policy(model)
+    with torch.no_grad():
+        logp = exact.completion_logprobs(
+            lambda ids: logprobs.sampling_logits(policy(ids), **settings), world, "praise"
+        )
+    counts = torch.bincount(drawn, minlength=341)
+    assert exact.chi_square_p_value(counts, logp.exp()) > 1e-4
+    # The noted log-probabilities are those of the distribution that was drawn from.
+    assert_close(batch.old_logprobs.sum(-1), logp[drawn], rtol=0, atol=1e-9)
+    assert torch.equal(batch.finished, every.finished[drawn])
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_sampling_time_scores_equal_a_teacher_forced_pass(reviews, settings):
+    prompts = ["the film", "i", "the cast was not very", "the ending felt dull but"]
+    batch = rollout.sample(
+        reviews.model, *reviews.encode(prompts), eos_ids=reviews.eos_ids, max_new_tokens=20,
+        generator=torch.Generator().manual_seed(1), group_size=8, **settings,
+    )  # fmt: skip
+    again = rollout.completion_logprobs(reviews.model, batch, **settings)
+    assert batch.old_logprobs.dtype == torch.float32
+    assert_close(batch.old_logprobs, again.detach(), rtol=0, atol=1e-5)
+    if settings:
+        plain = rollout.completion_logprobs(reviews.model, batch).detach()
+        assert (plain - batch.old_logprobs).abs().max() > 0.05
+
+
+def test_eos_is_scored_and_what_follows_is_padding(reviews):
+    batch = rollout.sample(
+        reviews.model, *reviews.encode(["the film", "the cast"]), eos_ids=reviews.eos_ids,
+        max_new_tokens=40, generator=torch.Generator().manual_seed(2), group_size=8,
+    )  # fmt: skip
+    eos = reviews.eos_ids[0]
+    assert batch.finished.all() and batch.lengths.unique().numel() > 2
+    for ids, mask, n, logp in zip(
+        batch.completion_ids, batch.completion_mask, batch.lengths, batch.old_logprobs, strict=True
+    ):
+        assert ids[n - 1] == eos and (ids[: n - 1] != eos).all()
+        assert mask.tolist() == [t < n for t in range(len(mask))]
+        assert logp[n - 1] < 0 and (logp[n:] == 0).all() and (ids[n:] == 0).all()
+    assert batch.completion_ids.shape[1] == batch.lengths.max()
+
+
+def test_the_end_is_learned_from_its_own_gradient(reviews):
+    """Masking EOS out would leave this gradient at zero."""
+    ids, mask = reviews.encode(["the film was good ."])
+    batch = rollout.RolloutBatch(
+        ids, mask, torch.tensor([[reviews.eos_ids[0]]]), torch.tensor([[True]]),
+        torch.tensor([1]), torch.tensor([True]), torch.zeros(1, 1),
+    )  # fmt: skip
+    score = rollout.completion_logprobs(reviews.model, batch).sum()
+    grads = torch.autograd.grad(score, list(reviews.model.parameters()), allow_unused=True)
+    assert max(float(g.abs().max()) for g in grads if g is not None) > 1e-3
+
+
+def test_truncation_is_reported(reviews):
+    batch = rollout.sample(
+        reviews.model, *reviews.encode(["the film"]), eos_ids=reviews.eos_ids, max_new_tokens=2,
+        generator=torch.Generator().manual_seed(0), group_size=16,
+    )  # fmt: skip
+    assert not batch.finished.any() and (batch.lengths == 2).all() and batch.completion_mask.all()
+
+
+def test_several_ends_and_an_end_at_once(reviews):
+    vocab = reviews.tokenizer.get_vocab()
+    both = (vocab["was"], vocab["felt"], vocab["seemed"], vocab["looked"])
+    batch = rollout.sample(
+        reviews.model, *reviews.encode(["the film"]), eos_ids=both, max_new_tokens=9,
+        generator=torch.Generator().manual_seed(0), group_size=32,
+    )  # fmt: skip
+    assert (
+        batch.finished.all() and (batch.lengths == 1).all() and batch.completion_ids.shape[1] == 1
+    )
+
+
+def test_one_generator_is_the_only_source_of_chance(reviews):
+    draw = lambda seed: rollout.sample(  # noqa: E731
+        reviews.model, *reviews.encode(["the film"]), eos_ids=reviews.eos_ids, max_new_tokens=9,
+        generator=torch.Generator().manual_seed(seed), group_size=8,
+    ).completion_ids  # fmt: skip
+    state = torch.random.get_rng_state()
+    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_groups_are_neighbours_and_prompts_are_unchanged(reviews):
+    ids, mask = reviews.encode(["the film was", "i"])
+    given = ids.clone()
+    batch = rollout.sample(
+        reviews.model, ids, mask, eos_ids=reviews.eos_ids, max_new_tokens=3,
+        generator=torch.Generator().manual_seed(0), group_size=3,
+    )  # fmt: skip
+    assert torch.equal(ids, given)
+    assert torch.equal(batch.prompt_ids, ids[[0, 0, 0, 1, 1, 1]])
+    assert torch.equal(batch.prompt_mask, mask[[0, 0, 0, 1, 1, 1]])
+
+
+def test_sampling_and_scoring_leave_the_models_mode_and_gradients_alone(reviews):
+    reviews.model.train()
+    try:
+        batch = rollout.sample(
+            reviews.model, *reviews.encode(["the film"]), eos_ids=reviews.eos_ids,
+            max_new_tokens=3, generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        assert reviews.model.training and not batch.old_logprobs.requires_grad
+    finally:
+        reviews.model.eval()
+    assert rollout.completion_logprobs(reviews.model, batch).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_new_tokens": 95}, "context of 96.*lower max_new_tokens to 93"),
+        ({"max_new_tokens": 0}, "must be at least 1"),
+        ({"group_size": 0}, "must be at least 1"),
+        ({"temperature": 0.0}, "top_k=1"),
+    ],
+)
+def test_settings_that_cannot_work(reviews, change, message):
+    settings = {"max_new_tokens": 4, "group_size": 1, "temperature": 1.0} | change
+    with pytest.raises(ValueError, match=message):
+        rollout.sample(
+            reviews.model, *reviews.encode(["the film"]), eos_ids=reviews.eos_ids,
+            generator=torch.Generator(), **settings,
+        )  # fmt: skip
+
+
+def test_a_batch_names_its_parts_as_the_house_does():
+    names = [field.name for field in dataclasses.fields(rollout.RolloutBatch)]
+    assert names == [
+        "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "lengths", "finished",
+        "old_logprobs",
+    ]  # fmt: skip

@@ -1,0 +1,63 @@
+"""The table policy: its numbering of states, its errors, and tabulating another policy."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import exact, models, tabular
+
+
+def test_every_state_has_its_own_row_in_the_oracles_order(world):
+    table = tabular.TablePolicy(world)
+    assert table.logits.shape == (2, 85, 5)
+    with torch.no_grad():
+        numbers = torch.arange(2 * 85.0).view(2, 85, 1) * torch.arange(5.0)
+        table.logits.copy_(numbers)
+    for row, prompt in enumerate(world.prompts):
+        levels = torch.cat(exact.state_logprobs(table, world, prompt))
+        assert_close(levels, table.logits[row].log_softmax(-1), rtol=0, atol=1e-12)
+
+
+def test_by_hand_one_prefix(world):
+    # "very good" (ids 1, 2) is the 1 + 4 + (1·4 + 2) = 11th state
+    table = tabular.TablePolicy(world)
+    with torch.no_grad():
+        table.logits[1, 11, 3] = 7.0
+    logits = table(torch.tensor([[6, 1, 2]]))
+    assert logits.shape == (1, 3, 5) and logits[0, 2, 3] == 7.0
+    assert logits.abs().sum() == 7.0
+
+
+def test_a_random_table_is_reproducible_and_needs_a_generator(world):
+    draw = lambda: tabular.TablePolicy(  # noqa: E731
+        world, std=0.5, generator=torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(draw().logits, draw().logits)
+    assert 0.4 < draw().logits.std() < 0.6
+    with pytest.raises(ValueError, match="generator"):
+        tabular.TablePolicy(world, std=0.5)
+
+
+def test_prefixes_that_are_not_in_the_table_are_refused(world):
+    table = tabular.TablePolicy(world)
+    with pytest.raises(ValueError, match="at most 3 words"):
+        table(torch.zeros(1, 5, dtype=int) + 5)
+    with pytest.raises(ValueError, match="prompt id"):
+        table(torch.tensor([[0, 1]]))
+
+
+def test_tabulate_keeps_every_conditional(world):
+    policy = models.as_policy(models.word_transformer(world, seed=2))
+    table = tabular.tabulate(policy, world)
+    for prompt in world.prompts:
+        with torch.no_grad():
+            expected = exact.completion_logprobs(policy, world, prompt)
+        assert_close(exact.completion_logprobs(table, world, prompt), expected)
+
+
+def test_other_worlds(other_world):
+    policy = models.as_policy(models.word_transformer(other_world, seed=2))
+    table = tabular.tabulate(policy, other_world)
+    with torch.no_grad():
+        expected = exact.completion_logprobs(policy, other_world, "p")
+    assert_close(exact.completion_logprobs(table, other_world, "p"), expected)
