@@ -124,10 +124,18 @@ def rewards(world: TokenWorld, prompt: str, *, reward: RewardFunction | None = N
         reward: `(prompts, completions) → floats`; None takes the world's own.
     Returns:
         (N,) float64, in the order of `enumerate_completions`.
+    Raises:
+        ValueError: the function does not return one finite number for each completion.
     """
     texts = enumerate_completions(world).texts
-    values = (reward or world.reward)([prompt] * len(texts), texts)
-    return torch.tensor(values, dtype=torch.float64)
+    values = torch.as_tensor((reward or world.reward)([prompt] * len(texts), texts))
+    if values.shape != (len(texts),) or not values.isfinite().all():
+        raise ValueError(
+            f"the reward function must return {len(texts)} finite numbers, one for each "
+            f"completion; got shape {tuple(values.shape)}"
+            + (" with nan or inf in it." if values.shape == (len(texts),) else ".")
+        )
+    return values.double()
 
 
 def objective(
@@ -135,6 +143,11 @@ def objective(
 ) -> Tensor:
     """L_θ(c) = E[R(c, x)] under the policy: the exact expected reward of one prompt.
 
+    Args:
+        policy: token ids → logits.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
+        reward: None takes the world's own.
     Returns:
         () float in reward units, differentiable: Σ_x p_θ(x | c) R(c, x).
     Source: the objective of chapter 05; Williams (1992).
@@ -199,18 +212,25 @@ def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
 
     Args:
         counts: (N,) how often each outcome was drawn.
-        probabilities: (N,) the distribution that is tested; sums to 1.
+        probabilities: (N,) the distribution that is tested.
     Returns:
-        The probability of a misfit at least this large if the distribution is the right one.
+        The approximate probability of a misfit at least this large if the distribution is the
+        right one; 0 if something was drawn that has probability 0.
+    Raises:
+        ValueError: too few draws to fill two bins.
     Source: Pearson (1900); the rule of five is in every textbook of statistics.
     """
-    total = float(counts.sum())
-    expected = probabilities.double() * total
+    probabilities = probabilities.double() / probabilities.double().sum()
+    if counts[probabilities == 0].sum() > 0:
+        return 0.0  # drew what cannot be drawn
+    expected = probabilities * float(counts.sum())
     rare = expected < 5
     observed_bins = [*counts.double()[~rare].tolist(), float(counts[rare].sum())]
     expected_bins = [*expected[~rare].tolist(), float(expected[rare].sum())]
     if expected_bins[-1] == 0:
-        if observed_bins[-1] > 0:
-            return 0.0  # drew what cannot be drawn
         observed_bins, expected_bins = observed_bins[:-1], expected_bins[:-1]
+    if len(expected_bins) < 2:
+        raise ValueError(
+            f"{int(counts.sum())} draws are too few: fewer than two outcomes are expected 5 times."
+        )
     return float(stats.chisquare(observed_bins, expected_bins).pvalue)

@@ -29,11 +29,15 @@ class Grammar:
             start: the symbol that a text is derived from.
             weights: for each symbol its rules `(weight > 0, symbols, score)`; symbols are
                 separated by spaces, and one without rules of its own is a word.
+        Raises:
+            ValueError: a weight is not positive.
         """
         self.start = start
         self.rules: dict[str, list[Rule]] = {}
         for symbol, options in weights.items():
             total = sum(weight for weight, _, _ in options)
+            if not all(weight > 0 for weight, _, _ in options):
+                raise ValueError(f"every weight of {symbol} must be positive: leave the rule out.")
             self.rules[symbol] = [
                 (math.log(weight / total), tuple(right.split()), float(score))
                 for weight, right, score in options
@@ -181,6 +185,11 @@ class Grammar:
                 for child in right:
                     if child in index:
                         system[index[symbol], index[child]] -= math.exp(logp)
+        growth = (
+            torch.linalg.eigvals(torch.eye(len(index), dtype=torch.float64) - system).abs().max()
+        )
+        if growth >= 1:
+            raise ValueError("this grammar may never stop writing: it has no finite expectations.")
         return float(torch.linalg.solve(system, immediate)[index[self.start]])
 
 

@@ -47,7 +47,8 @@ class LanguageModel:
             prompt_ids: (B, P) int64.
             prompt_mask: (B, P) bool, False on padding.
         Raises:
-            ValueError: no prompt, one without a token, or one longer than the context.
+            ValueError: no prompt, one without a token, with unknown words, or longer than the
+                context.
         """
         if isinstance(prompts, str) or not prompts:
             raise ValueError("prompts must be a list of at least one string.")
@@ -58,6 +59,11 @@ class LanguageModel:
                 raise ValueError(
                     f"prompt {prompt!r} has no tokens: a causal model needs at least one to "
                     "predict from. Start it with a word or the tokenizer's BOS token."
+                )
+            if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in row:
+                raise ValueError(
+                    f"prompt {prompt[:40]!r} has words that this tokenizer does not know. The "
+                    "shipped model knows only the words of its grammar: worlds.REVIEWS.words."
                 )
             if self.context_length is not None and len(row) >= self.context_length:
                 raise ValueError(
@@ -132,7 +138,7 @@ def load(
         if bars_on:
             logging.enable_progress_bar()
     eos_ids = _find_eos(model, tokenizer, eos_token)
-    torch.nn.Module.to(model, device)
+    nn.Module.to(model, device)
     return LanguageModel(model.eval(), tokenizer, eos_ids, context_length(model))
 
 
@@ -170,7 +176,8 @@ def _find_eos(
     ids: set[int] = set()
     for value in declared:
         ids |= set(value) if isinstance(value, list) else {value} if value is not None else set()
-    ids = {i for i in ids if 0 <= i < model.get_input_embeddings().num_embeddings}
+    embeddings: Any = model.get_input_embeddings()
+    ids = {i for i in ids if 0 <= i < embeddings.num_embeddings}
     if not ids:
         raise ValueError(
             "this model names no end-of-sequence token, so a completion could never end by "
@@ -203,14 +210,14 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     Positions are counted from each row's first real token, where the model takes positions.
 
     Args:
-        model: any causal LM of `transformers`.
+        model: any causal LM of `transformers`, bare or wrapped (PEFT, DDP, torch.compile).
         token_ids: (B, L) integer: the new tokens.
         mask: (B, M) bool over all tokens so far, cached ones included; M ≥ L, False on padding.
-        kwargs: passed on, if the model takes them.
+        kwargs: passed on; `logits_to_keep` only to models that take it.
     Returns:
         The model's output; `.logits` is (B, L, V), or fewer positions with `logits_to_keep`.
     """
-    accepted = inspect.signature(model.forward).parameters
+    accepted = inspect.signature(_unwrap(model).forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if "position_ids" in accepted:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, M)
@@ -218,6 +225,14 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     if "logits_to_keep" not in accepted and not open_ended:
         kwargs.pop("logits_to_keep", None)
     return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model whose signature counts, below the wrappers that hide it behind **kwargs."""
+    for name in ("_orig_mod", "module"):  # torch.compile, DistributedDataParallel
+        model = getattr(model, name, model)
+    base: Any = getattr(model, "get_base_model", None)  # PEFT
+    return base() if base else model
 
 
 def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -232,9 +247,20 @@ def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
 class _WordTransformer(GPT2LMHeadModel):
     """GPT-2 that reads words and prompts but writes only words: its head has A logits."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
-        output.logits = output.logits[..., : self.config.num_actions]
+    def forward(  # the arguments by name, so that `models.forward` finds `position_ids`
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        logits_to_keep: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        output = super().forward(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
+            logits_to_keep=logits_to_keep, **kwargs,
+        )  # fmt: skip
+        num_actions: Any = self.config.num_actions
+        output.logits = output.logits[..., :num_actions]
         return output
 
 
@@ -267,7 +293,9 @@ def word_transformer(
     config.num_actions = world.num_actions
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _WordTransformer(config).to(dtype).eval()
+        model = _WordTransformer(config)
+        nn.Module.to(model, dtype)
+        return model.eval()
 
 
 def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.style
@@ -58,7 +59,14 @@ def tick(text: str) -> str:
 
 
 def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
-    """Bars of one next-word distribution, each with its value."""
+    """Bars of one next-word distribution, each with its value.
+
+    Args:
+        ax: where to draw.
+        words: the x axis.
+        probs: one value a word.
+        title: of the panel.
+    """
     bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
     ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
     ax.set_xticks(range(len(words)), [tick(word) for word in words])
@@ -211,7 +219,7 @@ def sampled_against_exact(
     return figure
 
 
-def exact_dashes(ax: Axes, values: Sequence[float], *, label: str | None = None) -> None:
+def exact_dashes(ax: Axes, values: Sequence[float], *, label: str = "_hidden") -> None:
     """A short black dashed line over each bar."""
     lefts = [k - 0.42 for k in range(len(values))]
     ax.hlines(
@@ -279,7 +287,7 @@ def samplers(
         sampler_joint: the sampler's.
     """
     figure, (left, right) = _quick_figure((1, 1.25), wspace=0.55)
-    style = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
+    style: dict[str, Any] = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
     left.bar(range(len(words)), sampler, width=0.7, **style)
     exact_dashes(left, model)
     left.set_xticks(range(len(words)), [tick(word) for word in words])
@@ -341,14 +349,16 @@ def reward_and_share(
     Args:
         rewards: mean reward a step.
         shares: share of completions that the grammar could have written, a step.
-        start: mean reward before training.
+        start: exact mean reward of the grammar's own reviews.
         mark: a step at which to draw a vertical line.
     """
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     steps = range(1, len(rewards) + 1)
     above.plot(steps, rewards, color=COLORS["reward"], marker="o", markersize=3)
-    above.axhline(start, color=COLORS["reference"], linestyle="-.", label="before training")
+    above.axhline(
+        start, color=COLORS["exact"], linestyle="--", label="the grammar's reviews, exact"
+    )
     above.set(ylabel="mean reward\n(praise − blame words)")
     below.plot(steps, shares, color=COLORS["policy"], marker="s", markersize=3)
     below.set(xlabel="step of gradient ascent", ylabel="share of texts\nthat are reviews")

@@ -55,9 +55,11 @@ def sample(
     Returns:
         B = P'·group_size completions; T is the longest one's length.
     Raises:
-        ValueError: a setting is out of range, or prompt plus limit exceed the context.
+        ValueError: a setting is out of range, prompts are not padded on the left, prompt plus
+            limit exceed the context, or the model keeps no key-value cache.
     """
     limit = models.context_length(model)
+    _check_prompts(prompt_ids, prompt_mask, eos_ids)
     if max_new_tokens < 1 or group_size < 1:
         raise ValueError(
             f"max_new_tokens ({max_new_tokens}) and group_size ({group_size}) must be at least 1."
@@ -89,6 +91,21 @@ def sample(
     )  # fmt: skip
 
 
+def _check_prompts(prompt_ids: Tensor, prompt_mask: Tensor, eos_ids: tuple[int, ...]) -> None:
+    if prompt_ids.shape != prompt_mask.shape or prompt_mask.dtype != torch.bool:
+        raise ValueError(
+            f"prompt_ids {tuple(prompt_ids.shape)} and prompt_mask {tuple(prompt_mask.shape)} need "
+            f"one shape (B, P), and the mask must be bool, got {prompt_mask.dtype}."
+        )
+    if not prompt_mask.numel() or not prompt_mask[:, -1].all():
+        raise ValueError(
+            "the last column of prompt_mask must be True: prompts are padded on the left and have "
+            "at least one token. LanguageModel.encode does that."
+        )
+    if not isinstance(eos_ids, tuple):
+        raise ValueError(f"eos_ids must be a tuple of ids such as (2,), got {eos_ids!r}.")
+
+
 def _decode(
     model: nn.Module,
     token_ids: Tensor,
@@ -99,7 +116,8 @@ def _decode(
     settings: dict,
 ) -> list[tuple[Tensor, Tensor]]:
     """One (token, log-probability) pair of (B,) tensors a step, until every row has ended."""
-    cache, columns = models.new_cache(model), []
+    cache = models.new_cache(model)
+    columns: list[tuple[Tensor, Tensor]] = []
     done = torch.zeros(len(token_ids), dtype=torch.bool, device=token_ids.device)
     eos = torch.tensor(eos_ids, dtype=token_ids.dtype, device=token_ids.device)
     while len(columns) < max_new_tokens and not bool(done.all()):
@@ -128,24 +146,24 @@ def completion_logprobs(
     """Log-probabilities of a batch's completion tokens, from one teacher-forced pass.
 
     Args:
-        model: the policy that scores; it need not be the one that sampled.
+        model: the policy that scores, in its current mode (dropout, if it has any, would make
+            the scores differ from those at sampling); it need not be the one that sampled.
         batch: what is scored.
         temperature: of the scoring distribution. To compare with `batch.old_logprobs`, pass
             what the batch was sampled with; so too for top_k and top_p.
         top_k: as above.
         top_p: as above.
     Returns:
-        (B, T) float, nats, 0 outside the mask; differentiable in the model's weights.
+        (B, T) float, nats, 0 outside the mask; differentiable in the model's weights. With
+        top_k or top_p it is −inf for a token that the scoring distribution excludes.
     """
     token_ids = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1)  # (B, P+T)
     mask = torch.cat([batch.prompt_mask, batch.completion_mask], dim=1)
-    output = models.forward(model, token_ids, mask, use_cache=False)
-    first = batch.prompt_ids.shape[1] - 1  # the last prompt position predicts completion token 0
+    width = batch.completion_ids.shape[1]
+    output = models.forward(model, token_ids, mask, use_cache=False, logits_to_keep=width + 1)
+    aligned = output.logits[:, -width - 1 : -1]  # the last prompt position predicts token 0
     logits = logprobs.sampling_logits(
-        _at_least_float32(output.logits[:, first:-1]),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        _at_least_float32(aligned), temperature=temperature, top_k=top_k, top_p=top_p
     )
     scores = logprobs.token_logprobs(logits, batch.completion_ids)  # (B, T)
     return scores.masked_fill(~batch.completion_mask, 0.0)

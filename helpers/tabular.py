@@ -33,7 +33,9 @@ class TablePolicy(nn.Module):
             raise ValueError("a random table needs a generator: pass torch.Generator().")
         n, depth = world.num_continuing, world.max_length
         self.world = world
-        self.first_state = torch.tensor([sum(n**j for j in range(k)) for k in range(depth)])
+        first = torch.tensor([sum(n**j for j in range(k)) for k in range(depth)])
+        self.first_state: Tensor
+        self.register_buffer("first_state", first, persistent=False)  # of each level
         num_states = int(self.first_state[-1]) + n ** (depth - 1)
         shape = (len(world.prompts), num_states, world.num_actions)
         noise = torch.randn(shape, generator=generator, dtype=torch.float64) if std else 0.0
@@ -52,7 +54,8 @@ class TablePolicy(nn.Module):
         """
         world, length = self.world, token_ids.shape[1]
         prompts = token_ids[:, 0] - world.num_actions  # (B,)
-        if not 1 <= length <= world.max_length or bool((prompts < 0).any()):
+        known = (prompts >= 0) & (prompts < len(world.prompts))
+        if not 1 <= length <= world.max_length or not bool(known.all()):
             raise ValueError(
                 f"token_ids {tuple(token_ids.shape)} must be a prompt id and at most "
                 f"{world.max_length - 1} words; a longer prefix has no next word."

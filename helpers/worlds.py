@@ -175,7 +175,8 @@ def _reviews_grammar() -> Grammar:
             f"REST{side}": [
                 (6, ".", 0),
                 (2, f"and CLAUSE{side} REST{side}", 0),
-                (2, f"but CLAUSE{other} REST{other}", 0),
+                (1.5, f"but CLAUSE{other} REST{other}", 0),
+                (0.5, f"but CLAUSE{side} REST{side}", 0),
                 (2, f". what a VERDICT{side} .", 0),
             ],
             f"VERDICT{side}": [(1, noun, sign) for noun in nouns],

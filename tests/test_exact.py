@@ -156,8 +156,17 @@ def test_chi_square_knows_a_right_and_a_wrong_sampler(world, table, generator):
     )
     assert exact.chi_square_p_value(draw(probs), probs) > 1e-3
     assert exact.chi_square_p_value(draw(probs**1.2), probs) < 1e-6
-    impossible = torch.tensor([1.0, 0.0])
-    assert exact.chi_square_p_value(torch.tensor([9, 1]), impossible) == 0.0
+    possible = torch.tensor([0.5, 0.5, 0.0])
+    assert exact.chi_square_p_value(torch.tensor([9, 9, 1]), possible) == 0.0
+    assert exact.chi_square_p_value(torch.tensor([9, 9, 0]), possible) == 1.0
+    with pytest.raises(ValueError, match="too few"):
+        exact.chi_square_p_value(torch.tensor([1, 1, 0]), possible)
+
+
+@pytest.mark.parametrize("wrong", [[1.0], 3.0, [math.nan] * 341])
+def test_rewards_of_the_wrong_shape_or_not_finite_are_refused(world, table, wrong):
+    with pytest.raises(ValueError, match="finite"):
+        exact.objective(table, world, "pan", reward=lambda prompts, texts: wrong)
 
 
 def seconds(run, repeats: int) -> float:

@@ -95,8 +95,16 @@ def test_sampling_after_a_prefix_follows_the_conditional(generator):
         assert abs(first.count(word) / count - p) < 4 * (p * (1 - p) / count) ** 0.5
 
 
-def test_the_polarity_of_a_review_is_decided_by_its_conjunctions():
+def test_and_keeps_the_polarity_and_but_mostly_turns_it():
     after_and = worlds.REVIEWS.next_word("the film was dull and the plot was")
     after_but = worlds.REVIEWS.next_word("the film was dull but the plot was")
     assert "dull" in after_and and "good" not in after_and
-    assert "good" in after_but and "dull" not in after_but
+    assert after_but["good"] == pytest.approx(3 * after_but["bad"])  # weights 1.5 and 0.5
+
+
+def test_grammars_without_finite_expectations_are_refused():
+    runaway = Grammar("S", {"S": [(2, "a S S", 0.0), (1, "b", 0.0)]})
+    with pytest.raises(ValueError, match="never stop"):
+        runaway.entropy()
+    with pytest.raises(ValueError, match="positive"):
+        Grammar("S", {"S": [(0, "a", 0.0), (1, "b", 0.0)]})

@@ -210,6 +210,8 @@ def test_a_model_without_eos(tmp_path):
 def test_prompts_that_cannot_work(reviews, foreign):
     with pytest.raises(ValueError, match="context holds 96"):
         reviews.encode(["the film was good . " * 30])
+    with pytest.raises(ValueError, match="does not know"):
+        reviews.encode(["the zebra"])
     with pytest.raises(ValueError, match="list of at least one string"):
         reviews.encode([])
     with pytest.raises(ValueError, match="list of at least one string"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -118,6 +119,6 @@ def test_the_builder_refuses_a_notebook_that_raises(tmp_path, monkeypatch):
     )
     source.write_text(header + "```{code-cell} ipython3\nassert False\n```\n")
     monkeypatch.setitem(build_notebooks.FOLDER, "reader", tmp_path)
-    with pytest.raises(build_notebooks.CellExecutionError):
+    with pytest.raises(CellExecutionError):
         build_notebooks.build(source, "reader")
     assert not (tmp_path / "99_raises.ipynb").exists()

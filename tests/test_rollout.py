@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
 
 from helpers import exact, logprobs, models, rollout
@@ -33,7 +34,9 @@ def test_it_draws_from_exactly_the_joint_of_its_settings(world, settings):
     every = exact.enumerate_completions(world)
     index = {text: i for i, text in enumerate(every.texts)}
     rows = zip(batch.completion_ids.tolist(), batch.lengths.tolist(), strict=True)
-    drawn = torch.tensor([index[world.decode(row[:n])] for row, n in rows])
+    texts = [world.decode(row[:n]) for row, n in rows]
+    assert set(texts) <= set(index), "a text that this world does not have"
+    drawn = torch.tensor([index[text] for text in texts])
     policy = models.as_policy(model)
     with torch.no_grad():
         logp = exact.completion_logprobs(
@@ -168,3 +171,43 @@ def test_a_batch_names_its_parts_as_the_house_does():
         "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "lengths", "finished",
         "old_logprobs",
     ]  # fmt: skip
+
+
+def test_left_padding_changes_nothing_for_a_word_transformer(world):
+    model = models.word_transformer(world, seed=1)
+    ids = torch.tensor([[0, 0, 5, 1], [5, 0, 2, 3]])
+    mask = torch.tensor([[False, False, True, True], [True, True, True, True]])
+    with torch.no_grad():
+        padded = models.forward(model, ids, mask).logits[0, 2:]
+        alone = model(input_ids=ids[:1, 2:]).logits[0]
+    assert_close(padded, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "eos", "message"),
+    [
+        (torch.ones(1, 2).long(), torch.tensor([[True, False]]), (2,), "padded on the left"),
+        (torch.ones(1, 0).long(), torch.ones(1, 0).bool(), (2,), "at least one token"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2), (2,), "must be bool"),
+        (torch.ones(1, 2).long(), torch.ones(1, 3).bool(), (2,), "one shape"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), 2, "tuple of ids"),
+    ],
+)
+def test_prompts_in_the_wrong_form_are_refused(reviews, ids, mask, eos, message):
+    with pytest.raises(ValueError, match=message):
+        rollout.sample(
+            reviews.model, ids, mask, eos_ids=eos, max_new_tokens=4, generator=torch.Generator()
+        )
+
+
+def test_a_model_without_a_key_value_cache_is_refused_and_not_sampled_wrongly():
+    config = transformers.MambaConfig(
+        vocab_size=11, hidden_size=16, num_hidden_layers=1, state_size=4
+    )
+    model = transformers.MambaForCausalLM(config)
+    ids = torch.ones(1, 3).long()
+    with pytest.raises(ValueError, match="key-value cache"):
+        rollout.sample(
+            model, ids, torch.ones_like(ids).bool(), eos_ids=(2,), max_new_tokens=4,
+            generator=torch.Generator(),
+        )  # fmt: skip

@@ -20,7 +20,6 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "notebooks" / "src"
@@ -29,14 +28,16 @@ LEFT_OUT = {"reader": "solution", "solutions": "exercise"}
 FOLDER = {"reader": ROOT / "notebooks", "solutions": ROOT / "notebooks" / "solutions"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = (
-    "*Interactive: it appears when you run this cell. The figure above is its still twin.*"
+    "*Interactive: run this cell and the controls appear. "
+    "A still picture of the same figure stands in this chapter.*"
 )
 
 
 def skeleton(source: Path, version: str) -> nbformat.NotebookNode:
     """The notebook without outputs: the cells of one version, with ids made from their text."""
     notebook = jupytext.read(source, fmt="md:myst")
-    cells, seen = [], Counter()
+    cells: list[nbformat.NotebookNode] = []
+    seen: Counter[str] = Counter()
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if LEFT_OUT[version] in tags:

@@ -23,19 +23,19 @@ from transformers.utils import logging
 from helpers import logprobs, models, worlds
 
 SEED, BATCH, MICRO_BATCH, LEARNING_RATE = 0, 32, 16, 3e-3
-PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word; `<bos>` is put in front of every text."""
-    vocab = {token: i for i, token in enumerate([PAD, BOS, EOS, *worlds.REVIEWS.words])}
-    words = Tokenizer(WordLevel(vocab, unk_token=PAD))
+    vocab = {token: i for i, token in enumerate([PAD, BOS, EOS, UNK, *worlds.REVIEWS.words])}
+    words = Tokenizer(WordLevel(vocab, unk_token=UNK))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, vocab[BOS])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token=PAD, bos_token=BOS, eos_token=EOS,
+        tokenizer_object=words, pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token=UNK,
         padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ def machine() -> None:
     else:
         device = "CPU, which is all that the course needs"
     print(f"device        {device}")
+    print(f"cores         {os.cpu_count()}")
     print(f"threads       {torch.get_num_threads()} (set OMP_NUM_THREADS to change it)")
     print(f"model         {os.environ.get('COURSE_MODEL') or 'the shipped reviews model'}")
 
@@ -86,7 +87,9 @@ def exercise_2(best: Any) -> None:
             "no grammar binds the policy: what it may write is any sequence of tokens.": number(
                 -3.0
             ),
-            "that is even a shorter review than the grammar allows; go on.": number(-2.0),
+            "shorter than any review, but go on: is there a completion that is shorter still?": number(
+                -2.0
+            ),
         },
     )
     checks.passed(
@@ -105,24 +108,40 @@ def exercise_3(blind_reward: Callable[[list[str], list[str]], Any]) -> None:
         AssertionError: with a diagnosis.
     """
     generator = torch.Generator().manual_seed(3)
-    names, group = worlds.REVIEW_PROMPTS[:4], 8
-    texts = [t for name in names for t in worlds.REVIEWS.sample(group, generator, prefix=name)]
-    prompts = [name for name in names for _ in range(group)]
+    names, group = worlds.REVIEW_PROMPTS[:8], 16
+    odd = ["", "wonderful " * 32, "treat treat treat", "loved gem . gem", "the", "."]
+    prompts, texts = [], []
+    for name in names:
+        reviews = worlds.REVIEWS.sample(group - len(odd), generator, prefix=name)
+        texts += [text.strip() for text in [*reviews, *odd]]
+        prompts += [name] * group
     values = blind_reward(prompts, texts)
     if checks.is_stub("0.3", values):
         return
-    rewards = checks.as_numbers(values, shape=(32,), what="one reward for each completion")
-    rewards = rewards.view(4, group)
-    others = (rewards.sum(1, keepdim=True) - rewards) / (group - 1)
+    # As one batch, and again with the rows of each prompt elsewhere: a reward sees no positions.
+    order = torch.randperm(8 * group, generator=generator)
+    shuffled = blind_reward([prompts[i] for i in order], [texts[i] for i in order])
+    rewards = checks.as_numbers(values, shape=(8 * group,), what="one reward a completion").float()
+    moved = checks.as_numbers(shuffled, shape=(8 * group,), what="one reward a completion").float()
+    assert torch.equal(moved, rewards[order]), (
+        "a completion's reward changed with its place in the list: look at the prompt itself."
+    )
+    rewards = rewards.view(8, group)
+    advantages = rewards - (rewards.sum(1, keepdim=True) - rewards) / (group - 1)
+    worst = float(advantages.abs().max())
     assert rewards.mean(1).std() > 1e-6, (
         "every prompt earns the same. A constant teaches nothing, but the exercise wants a reward "
         "that differs between prompts."
     )
-    assert (rewards - others).abs().max() < 1e-5, (
+    assert worst < 1e-4, (
         "completions of one prompt earn different rewards, so the better ones get a positive "
         "advantage: something is learned. What may the reward not look at?"
     )
-    checks.passed("0.3", "every advantage is zero: only differences within a group teach.")
+    assert worst == 0, (
+        f"almost: rounding leaves advantages of {worst:.0e}, and Adam divides a gradient by its "
+        "size, however small. Use values that add up exactly, such as whole numbers."
+    )
+    checks.passed("0.3", "every advantage is exactly zero: only differences within a group teach.")
 
 
 def exercise_4(closed: Callable[[list[str], list[str]], Any]) -> None:
@@ -134,24 +153,35 @@ def exercise_4(closed: Callable[[list[str], list[str]], Any]) -> None:
         AssertionError: with a diagnosis.
     """
     generator = torch.Generator().manual_seed(4)
-    reviews = worlds.REVIEWS.sample(400, generator, prefix="the cast")
+    reviews = worlds.REVIEWS.sample(600, generator, prefix="the cast")
     polarity = worlds.sentiment_reward(reviews, reviews)
-    praise = [text for text, p in zip(reviews, polarity, strict=True) if p >= 2][:20]
-    pans = [text for text, p in zip(reviews, polarity, strict=True) if p <= -1][:20]
-    pick = lambda: torch.randint(10, (32,), generator=generator).tolist()  # noqa: E731
-    spam = ["wonderful " * 31 + "wonderful", "loved " * 24 + "."]
-    spam += [" ".join(worlds.POSITIVE[i] for i in pick()) for _ in range(8)]
+    pairs = list(zip(reviews, polarity, strict=True))
+    praise = [text for text, p in pairs if p >= 2][:20] + [text for text, p in pairs if p == 1][:20]
+    pans = [text for text, p in pairs if p <= -1][:20]
+    spam = _spam(generator)
     got = _rewards_of(closed, [*praise, *pans, *spam], "0.4")
     if got is None:
         return
-    good, poor, gamed = got[:20], got[20:40], got[40:]
-    assert good.mean() > poor.mean() + 0.5, (
+    good, poor, gamed = got[:40], got[40:60], got[60:]
+    assert good.mean() > poor.mean(), (
         f"praise earns {good.mean():.2f} on average and a pan {poor.mean():.2f}: the reward should "
         "still prefer praise."
     )
-    worst = int(gamed.argmax())
+    worst, least = int(gamed.argmax()), int(good.argmin())
     assert gamed.max() < good.min(), (
-        f"“{spam[worst][:40]}…” earns {gamed.max():.2f}, and an honest praising review only "
+        f"“{spam[worst][:40]}…” earns {gamed.max():.2f}, and the honest “{praise[least]}” only "
         f"{good.min():.2f}: the loophole is still open."
     )
     checks.passed("0.4", "closed for these texts. A policy searches harder than a checker does.")
+
+
+def _spam(generator: torch.Generator) -> list[str]:
+    """Strings of praise that are no reviews: short and long, with and without decoration."""
+    words = [*worlds.POSITIVE, *worlds.LIKED, *worlds.PRAISE_NOUNS]
+    spam = ["wonderful " * 32, "loved " * 24 + ".", "gem treat treat treat", "treat gem triumph"]
+    spam += ["was wonderful lovely lovely .", "was good the good the good ."]
+    for length in (3, 4, 6, 12, 20, 32):
+        for decoration in ("", "the", ".", "was", "and"):
+            picks = torch.randint(len(words), (length,), generator=generator).tolist()
+            spam.append(f" {decoration} ".join(words[i] for i in picks))
+    return [" ".join(text.split()) for text in spam]

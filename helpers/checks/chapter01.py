@@ -15,27 +15,39 @@ from helpers.worlds import TokenWorld
 EOS_ID = WORLD.eos_ids[0]
 
 
-def _peaked_table() -> tabular.TablePolicy:
+def _peaked_table(std: float) -> tabular.TablePolicy:
     """A table far from uniform, on which no mistake is small."""
-    return tabular.TablePolicy(WORLD, std=1.0, generator=torch.Generator().manual_seed(11))
+    return tabular.TablePolicy(WORLD, std=std, generator=torch.Generator().manual_seed(11))
+
+
+class _Counted:
+    """A transformer policy that counts how often it is called."""
+
+    def __init__(self) -> None:
+        self.policy = models.as_policy(models.word_transformer(WORLD, seed=11, std=0.3))
+        self.calls = 0
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        self.calls += 1
+        return self.policy(token_ids)
 
 
 def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
-    """`score(policy, prompt_id, completion_ids)` is log p(x | c) in nats.
+    """`score(policy, prompt_id, completion_ids)` is log p(x | c) in nats, from one call.
 
     Args:
         score: the reader's function; completion_ids is a 1-d tensor, EOS included.
     Raises:
         AssertionError: with a diagnosis.
     """
-    policy, every = _peaked_table(), exact.enumerate_completions(WORLD)
+    policy, every = _Counted(), exact.enumerate_completions(WORLD)
     picks = [0, 3, 7, 30, 84, 100, 340]
     rows = [every.completion_ids[i, : every.lengths[i]] for i in picks]
     prompt_id = WORLD.prompt_id("pan")
     first = score(policy, prompt_id, rows[1].clone())
     if checks.is_stub("1.1", first):
         return
-    checks.as_numbers(first, shape=(), what="the log-probability of one completion")
+    assert policy.calls == 1, f"the policy was called {policy.calls} times; one pass is enough."
     got = torch.stack(
         [
             checks.as_numbers(score(policy, prompt_id, row.clone()), shape=(), what="the answer")
@@ -44,9 +56,11 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
     )
     with torch.no_grad():
         expected = exact.completion_logprobs(policy, WORLD, "pan")[picks]
-        conditionals = [_conditionals(policy, prompt_id, row) for row in rows]
-    lengths = torch.tensor([len(row) for row in rows])
-    shifted = torch.stack([_shifted_score(policy, prompt_id, row) for row in rows])
+        logits = [policy(torch.cat([torch.tensor([prompt_id]), row])[None])[0] for row in rows]
+        aligned = [_chosen(z[:-1].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
+        shifted = [_chosen(z[1:].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
+        raw = [_chosen(z[:-1], x) for z, x in zip(logits, rows, strict=True)]
+    total = lambda parts: torch.stack([part.sum() for part in parts])  # noqa: E731
     checks.diagnose(
         got,
         expected,
@@ -54,31 +68,25 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
             "this is the probability, not its logarithm: take the sum of the logs.": expected.exp(),
             "this is minus the log-probability (the loss): the sign is turned.": -expected,
             "this is the mean over tokens; a probability is a product, so its log is the sum.": (
-                expected / lengths
+                torch.stack([part.mean() for part in aligned])
             ),
             "the last token is missing: the ending `.` is an action and must be scored.": (
-                torch.stack([c[:-1].sum() for c in conditionals])
+                total([part[:-1] for part in aligned])
             ),
             "the first token is missing: the logits at the prompt score it.": (
-                torch.stack([c[1:].sum() for c in conditionals])
+                total([part[1:] for part in aligned])
             ),
-            "shifted by one: the logits at position t−1 score token t, not those at t.": shifted,
+            "shifted by one: the logits at position t−1 score token t, not those at t.": (
+                total(shifted)
+            ),
+            "these are sums of logits: normalise with log_softmax first.": total(raw),
         },
     )
     checks.passed("1.1", f"{len(rows)} completions of 1 to 4 words, ended and cut, all exact.")
 
 
-def _conditionals(policy: Policy, prompt_id: int, row: Tensor) -> Tensor:
-    ids = torch.cat([torch.tensor([prompt_id]), row[:-1]])[None]
-    return policy(ids)[0].log_softmax(-1).gather(-1, row[:, None])[:, 0]
-
-
-def _shifted_score(policy: Policy, prompt_id: int, row: Tensor) -> Tensor:
-    """Score token t with the logits after it, as far as the table reaches."""
-    ids = torch.cat([torch.tensor([prompt_id]), row])[None, : WORLD.max_length]
-    with torch.no_grad():
-        logp = policy(ids)[0, 1:].log_softmax(-1)
-    return logp.gather(-1, row[: len(logp), None]).sum()
+def _chosen(rows: Tensor, words: Tensor) -> Tensor:
+    return rows.gather(-1, words[:, None])[:, 0]
 
 
 def exercise_2(sample: Callable[[Policy, int, int, int, torch.Generator], Any]) -> None:
@@ -89,38 +97,51 @@ def exercise_2(sample: Callable[[Policy, int, int, int, torch.Generator], Any]) 
     Raises:
         AssertionError: with a diagnosis.
     """
-    policy, every = _peaked_table(), exact.enumerate_completions(WORLD)
-    prompt_id, generator = WORLD.prompt_id("praise"), torch.Generator().manual_seed(0)
+    policy, every = _peaked_table(std=2.0), exact.enumerate_completions(WORLD)
+    prompt_id, generator = WORLD.prompt_id("pan"), torch.Generator().manual_seed(0)
     arguments = (policy, prompt_id, EOS_ID, WORLD.max_length)
-    first = sample(*arguments, generator)
-    if checks.is_stub("1.2", first):
+    if checks.is_stub("1.2", sample(*arguments, generator)):
         return
     index = {text: i for i, text in enumerate(every.texts)}
-    counts, draws = torch.zeros(len(index)), 3000
+    counts, draws = torch.zeros(len(index)), 6000
     for _ in range(draws):
-        row = [int(token) for token in sample(*arguments, generator)]
-        assert row and prompt_id not in row, (
-            f"{row}: return the completion alone, without the prompt, and at least one word of it."
-        )
-        assert EOS_ID not in row[:-1], f"{row} goes on after `.`: stop when EOS is drawn."
-        assert len(row) <= WORLD.max_length, f"{row} is longer than max_length={WORLD.max_length}."
-        assert row[-1] == EOS_ID or len(row) == WORLD.max_length, (
-            f"{row} neither ends with `.` nor reaches the limit. EOS belongs to the completion."
-        )
+        row = _checked_sample(sample, arguments, generator)
         counts[index[WORLD.decode(row)]] += 1
+    for _ in range(50):  # another end and another limit: nothing may be written into the code
+        _checked_sample(sample, (policy, prompt_id, 2, 3), generator)
     again = [list(sample(*arguments, torch.Generator().manual_seed(5))) for _ in range(4)]
     assert again[0] == again[1] == again[2] == again[3], (
         "the same generator state gave different completions: pass generator= to torch.multinomial."
     )
-    assert (counts > 0).sum() > 1, "every draw is the same: this takes the argmax, not a sample."
+    assert (counts > 0).sum() > 1, (
+        "every draw is the same: this takes the argmax instead of sampling, or makes a generator "
+        "of its own at every call."
+    )
     with torch.no_grad():
-        expected = exact.completion_logprobs(policy, WORLD, "praise").exp()
+        expected = exact.completion_logprobs(policy, WORLD, "pan").exp()
     p_value = exact.chi_square_p_value(counts, expected)
-    assert p_value > 1e-6, (
-        f"{draws} draws do not look like the exact joint (χ² p-value {p_value:.1e}). "
-        "Is each word drawn from softmax(logits) at the last position, given all words so far?"
+    assert p_value > 1e-4, (
+        f"{draws} draws do not look like the exact joint (χ² p-value {p_value:.1e}). Is each word "
+        "drawn from softmax(logits) at the last position, given the prompt and all words so far?"
     )
     checks.passed("1.2", f"{draws} draws agree with the exact joint (χ² p-value {p_value:.2f}).")
+
+
+def _checked_sample(
+    sample: Callable[..., Any], arguments: tuple[Policy, int, int, int], generator: torch.Generator
+) -> list[int]:
+    """One completion, after the rules of the game were checked."""
+    _, prompt_id, eos_id, max_length = arguments
+    row = [int(token) for token in sample(*arguments, generator)]
+    assert row, "a completion is empty: the EOS that ends it is its last word, so keep it."
+    assert prompt_id not in row, f"{row}: return the completion alone, without the prompt."
+    assert eos_id not in row[:-1], f"{row} goes on after eos_id={eos_id}: stop when it is drawn."
+    assert len(row) <= max_length, f"{row} is longer than max_length={max_length}."
+    assert row[-1] == eos_id or len(row) == max_length, (
+        f"{row} neither ends with eos_id={eos_id} nor reaches the limit of {max_length} words. "
+        "EOS belongs to the completion."
+    )
+    return row
 
 
 def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
@@ -139,29 +160,37 @@ def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
         return
     assert torch.equal(given, ids), "the function wrote into its argument; make a new tensor."
     assert getattr(got, "dtype", None) == torch.bool, "return a tensor of dtype bool."
-    expected = torch.arange(4) < lengths[:, None]
-    is_eos = ids == EOS_ID
+    expected, is_eos = torch.arange(4) < lengths[:, None], ids == EOS_ID
+    has_end = is_eos.any(-1, keepdim=True)
+    first_column = torch.arange(4) == 0
+    mistakes = {
+        "EOS itself is masked out: then stopping is never scored, and never learned.": (
+            expected & ~is_eos
+        ),
+        "this masks every EOS id wherever it stands: mask by position, not by id.": ~is_eos,
+        "tokens after the first EOS are still in: they are padding, whatever their id.": (
+            torch.ones(5, 4)
+        ),
+        "what stands between the first and the second EOS is still in.": is_eos.cumsum(-1) <= 1,
+        "a second EOS counts as the end: take the first one.": (
+            torch.arange(4) < torch.tensor([4, 3, 1, 4, 4])[:, None]
+        ),
+        "a row without EOS has no end to find: all of its tokens count.": expected & has_end,
+        "argmax of a row without EOS is 0, which is no end: all of its tokens count.": (
+            torch.where(has_end, expected, first_column)
+        ),
+    }
     checks.diagnose(
         checks.as_numbers(got, shape=(5, 4), what="the mask"),
         expected.double(),
-        {
-            "EOS itself is masked out: then stopping is never scored, and never learned.": (
-                (expected & ~is_eos).double()
-            ),
-            "this masks every EOS id wherever it stands: mask by position, not by id.": (
-                (~is_eos).double()
-            ),
-            "tokens after the first EOS are still in: they are padding, whatever their id.": (
-                torch.ones(5, 4).double()
-            ),
-            "a second EOS counts as the end: take the first one.": (
-                (torch.arange(4) < torch.tensor([4, 3, 1, 4, 4])[:, None]).double()
-            ),
-            "a row without EOS has no end to find: all of its tokens count.": (
-                (expected & is_eos.any(-1, keepdim=True)).double()
-            ),
-        },
+        {message: mask.double() for message, mask in mistakes.items()},
     )
+    wider = checks.as_numbers(
+        completion_mask(torch.tensor([[4, 4, 7, 7, 4], [1, 2, 3, 4, 5]]), 7),
+        shape=(2, 5), what="the mask for another eos_id and T = 5",
+    )  # fmt: skip
+    by_hand = torch.tensor([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).double()
+    checks.diagnose(wider, by_hand, {})
     checks.passed("1.3", "EOS kept, padding out, pad = EOS and missing EOS both handled.")
 
 
@@ -173,8 +202,10 @@ def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    weights = [[8, 1, 4, 2, 1.5], [1, 9, 3, 2, 5]]
-    logits = torch.tensor(weights, dtype=torch.float64).log()
+    # The second row is 100 times the weights (1, 9, 3, 2, 5): a threshold that is shared by rows
+    # of so different a scale keeps too few words of one of them.
+    weights = torch.tensor([[8, 1, 4, 2, 1.5], [100, 900, 300, 200, 500]], dtype=torch.float64)
+    logits = weights.log()
     given = logits.clone()
     got = top_k_probs(given, 2)
     if checks.is_stub("1.4", got):
@@ -184,29 +215,38 @@ def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
     expected = torch.tensor(
         [[2 / 3, 0, 1 / 3, 0, 0], [0, 9 / 14, 0, 0, 5 / 14]], dtype=torch.float64
     )
-    full = logits.softmax(-1)
+    full, kept = logits.softmax(-1), expected > 0
+    inverse = torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]], dtype=torch.float64)
+    one = torch.eye(5, dtype=torch.float64)[[0, 1]]
     checks.diagnose(
         checks.as_numbers(got, shape=(2, 5), what="the probabilities"),
         expected,
         {
             "the rest is dropped but not renormalised: the kept probabilities must sum to 1.": (
-                full * (expected > 0)
+                full * kept
             ),
             "these are the model's own probabilities: nothing was dropped.": full,
             "the softmax runs over the wrong dimension: each row must sum to 1.": (
-                logits.masked_fill(expected == 0, -math.inf).softmax(0)
+                logits.masked_fill(~kept, -math.inf).softmax(0)
             ),
             "dropped words got logit 0 instead of −inf: exp(0) is not 0.": (
-                logits.masked_fill(expected == 0, 0.0).softmax(-1)
+                logits.masked_fill(~kept, 0.0).softmax(-1)
             ),
-            "this keeps the k least probable words.": (
-                torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]], dtype=torch.float64)
+            "the softmax was taken twice.": (full * kept).masked_fill(~kept, -math.inf).softmax(-1),
+            "the sum that renormalises runs over all rows; each row has its own.": (
+                full * kept / (full * kept).sum()
             ),
+            "this keeps k − 1 words: the k-th largest stays.": one,
+            "this keeps the k least probable words.": inverse,
         },
     )
     whole = checks.as_numbers(top_k_probs(logits, 5), shape=(2, 5), what="k = V")
     checks.diagnose(whole, full, {})
-    checks.passed("1.4", "renormalised, zero elsewhere, and k = V gives the model back.")
+    for shape in ((5,), (1, 2, 5)):
+        values = logits[0] if shape == (5,) else logits[None]
+        answer = checks.as_numbers(top_k_probs(values, 2), shape=shape, what=f"logits {shape}")
+        checks.diagnose(answer, expected[0] if shape == (5,) else expected[None], {})
+    checks.passed("1.4", "renormalised, zero elsewhere, any shape, and k = V gives the model back.")
 
 
 def exercise_5(answers: Mapping[str, Any]) -> None:
@@ -244,6 +284,11 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
                 every.lengths.double().mean()
             ),
             "that would be without the limit of four words.": number(5.0),
+            "the cut completions count too, with four words each.": (
+                probs[every.finished] @ every.lengths[every.finished].double()
+            ),
+            "that counts a fifth word, which the limit forbids.": number(2.952 + 0.8**4),
+            "the first word is always written: its term is 1.": number(2.952 + 0.8**4 - 1),
         },
         "entropy": {
             "log 341 would need 341 equally probable completions.": number(math.log(341)),
@@ -274,15 +319,22 @@ def exercise_6(hiding_policy: Policy) -> None:
         AssertionError: the bug shows, or the policy is too simple.
     """
     probe = torch.tensor([[WORLD.prompt_id("praise"), 0, 2, 3], [WORLD.prompt_id("pan"), 1, 2, 0]])
-    logits = hiding_policy(probe)
-    if checks.is_stub("1.6", logits):
+    answer = hiding_policy(probe)
+    if checks.is_stub("1.6", answer):
         return
-    logits = checks.as_numbers(logits, shape=(2, 4, 5), what="the logits for ids (2, 4)")
-    probs = logits.softmax(-1)
-    gaps = (probs[0, 0][:, None] - probs[0, 0][None]).abs() + torch.eye(5)
+    logits = checks.as_numbers(answer, shape=(2, 4, 5), what="the logits for ids (2, 4)")
+    other_end = checks.as_numbers(
+        hiding_policy(torch.cat([probe[:, :3], probe[:, :1] * 0 + 1], dim=1)),
+        shape=(2, 4, 5), what="the logits",
+    )  # fmt: skip
+    assert torch.allclose(logits[:, :3], other_end[:, :3]), (
+        "the logits at a position depend on a later word: a policy cannot look ahead."
+    )
+    probs = logits.softmax(-1)[:, 0]  # (2, 5)
+    gaps = (probs[:, :, None] - probs[:, None]).abs() + torch.eye(5)
     assert gaps.min() > 1e-6, (
         "two words have the same probability. The uniform policy hides the bug too, but it is too "
-        "easy: give all five words different probabilities."
+        "easy: give all five words different probabilities, under both prompts."
     )
     for prompt in WORLD.prompts:
         right, wrong = right_and_shifted_totals(hiding_policy, WORLD, prompt)
@@ -329,7 +381,7 @@ def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
         AssertionError: with a diagnosis.
     """
     policies: list[Policy] = [
-        _peaked_table(),
+        _peaked_table(std=1.0),
         tabular.tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD),
     ]
     cases = [(policy, prompt) for policy in policies for prompt in WORLD.prompts]
