@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test notebooks lint pretrain clean
+.PHONY: lab test notebooks figures lint pretrain clean
 
 lab: .venv/.installed       ## open the course in JupyterLab
 	$(BIN)/python tools/lab.py
@@ -12,6 +12,9 @@ test: .venv/.installed      ## run every test and print a summary
 
 notebooks: .venv/.installed ## rebuild and execute every notebook from notebooks/src
 	$(BIN)/python tools/build_notebooks.py
+
+figures: .venv/.installed   ## write figures/ from the executed notebooks
+	$(BIN)/python tools/make_figures.py
 
 lint: .venv/.installed      ## style, format, types
 	$(BIN)/python tools/run_tests.py lint

@@ -200,7 +200,14 @@ def new_cache(model: nn.Module) -> DynamicCache:
 
     Args:
         model: any causal LM of `transformers`.
+    Raises:
+        ValueError: the model does not take one, as state-space models do not.
     """
+    if "past_key_values" not in inspect.signature(_unwrap(model).forward).parameters:
+        raise ValueError(
+            f"{type(_unwrap(model)).__name__} takes no key-value cache, so it cannot be decoded "
+            "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
+        )
     return DynamicCache(config=getattr(model, "config", None))
 
 
@@ -252,12 +259,13 @@ class _WordTransformer(GPT2LMHeadModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        past_key_values: DynamicCache | None = None,
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> Any:
         output = super().forward(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
-            logits_to_keep=logits_to_keep, **kwargs,
+            past_key_values=past_key_values, logits_to_keep=logits_to_keep, **kwargs,
         )  # fmt: skip
         num_actions: Any = self.config.num_actions
         output.logits = output.logits[..., :num_actions]

@@ -126,7 +126,8 @@ def test_public_docstrings_name_every_argument_and_give_shapes(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_modules_and_functions_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 400, "split the module"
+    most = 450 if path.parent.name == "checks" else 400  # a chapter's checkers are one file
+    assert len(path.read_text().splitlines()) <= most, "split the module"
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             doc = ast.get_docstring(node, clean=False) or ""

@@ -122,3 +122,20 @@ def test_the_builder_refuses_a_notebook_that_raises(tmp_path, monkeypatch):
     with pytest.raises(CellExecutionError):
         build_notebooks.build(source, "reader")
     assert not (tmp_path / "99_raises.ipynb").exists()
+
+
+def test_figures_are_the_notebooks_own():
+    import make_figures
+
+    for file, source in make_figures.FIGURES.items():
+        stored = (ROOT / "figures" / file).read_bytes()
+        assert stored == make_figures.picture(*source), f"{file}: run `make figures`"
+    assert {p.name for p in (ROOT / "figures").iterdir()} == set(make_figures.FIGURES)
+
+
+def test_links_of_the_markdown_files_lead_somewhere():
+    for path in (*ROOT.glob("*.md"),):
+        text = path.read_text()
+        for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+            target = "".join(target)
+            assert target.startswith("http") or (ROOT / target).exists(), f"{path.name}: {target}"

@@ -87,9 +87,7 @@ def exercise_2(best: Any) -> None:
             "no grammar binds the policy: what it may write is any sequence of tokens.": number(
                 -3.0
             ),
-            "shorter than any review, but go on: is there a completion that is shorter still?": number(
-                -2.0
-            ),
+            "shorter than any review, but go on: is anything shorter still?": number(-2.0),
         },
     )
     checks.passed(

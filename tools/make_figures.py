@@ -1,0 +1,33 @@
+"""Write the pictures of figures/ from the outputs of the executed notebooks.
+
+python tools/make_figures.py
+"""
+
+import base64
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = {  # file → (notebook, a string in the cell that draws it)
+    "the_loop.png": ("00_start_here", "plotting.loop_diagram()"),
+    "reward_and_reviews.png": ("00_start_here", "plotting.reward_and_share("),
+    "prefix_tree.png": ("01_autoregressive_factorization", "plotting.prefix_tree("),
+}
+
+
+def picture(notebook: str, marker: str) -> bytes:
+    """The PNG that the first cell with this marker has put out."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    for cell in cells:
+        if cell.cell_type == "code" and marker in cell.source:
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output.data["image/png"])
+    raise ValueError(f"no cell of {notebook} with {marker!r} has put out a picture.")
+
+
+if __name__ == "__main__":
+    for file, source in FIGURES.items():
+        (ROOT / "figures" / file).write_bytes(picture(*source))
+        print(f"figures/{file}")
