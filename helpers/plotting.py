@@ -366,5 +366,5 @@ def reward_and_share(
     for ax in (above, below):
         if mark is not None:
             ax.axvline(mark, color=COLORS["behavior"], linestyle=":", label="end of the first run")
-    above.legend(loc="upper left")
+    above.legend(loc="center right")
     return figure
