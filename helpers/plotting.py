@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 COLORS = {
@@ -69,8 +68,40 @@ def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: 
     """
     bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
     ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
-    ax.set_xticks(range(len(words)), [tick(word) for word in words])
-    ax.set(ylim=(0, 1.08), yticks=(0, 0.5, 1), ylabel="probability", title=title)
+    ax.set(ylim=(0, 1.08), ylabel="probability", title=title)
+    label_x(ax, dict(enumerate(map(tick, words))))
+    label_y(ax, PROBABILITIES)
+
+
+PROBABILITIES = {0.0: "0", 0.5: "0.5", 1.0: "1"}
+
+
+def label_x(ax: Axes, labels: Mapping[float, str]) -> None:
+    """Labels below an axis as plain text.
+
+    Ticks measure all their labels at every drawing, which would double a widget's delay.
+
+    Args:
+        ax: whose x axis.
+        labels: position → text.
+    """
+    ax.set_xticks([])
+    place = ax.get_xaxis_transform()
+    for x, text in labels.items():
+        ax.text(x, -0.025, text, transform=place, ha="center", va="top", fontsize=8)
+
+
+def label_y(ax: Axes, labels: Mapping[float, str]) -> None:
+    """Labels left of an axis as plain text; see `label_x`.
+
+    Args:
+        ax: whose y axis.
+        labels: position → text.
+    """
+    ax.set_yticks([])
+    place = ax.get_yaxis_transform()
+    for y, text in labels.items():
+        ax.text(-0.015, y, text, transform=place, ha="right", va="center", fontsize=8)
 
 
 def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> Figure:
@@ -101,7 +132,6 @@ def _quick_figure(ratios: tuple[float, float], *, wspace: float) -> tuple[Figure
     for ax in axes:
         ax.xaxis.set_label_coords(0.5, -0.11)
         ax.yaxis.set_label_coords(-0.13, 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
     return figure, axes
 
 
@@ -126,7 +156,7 @@ def icicle(
                 box = height * prob
                 boxes.append(_rectangle(depth, start, box))
                 colors.append(SHADES[word % len(SHADES)])
-                if box > 0.035:
+                if box > 0.045:
                     label = tick(words[word])
                     ax.text(
                         depth + 0.5, start + box / 2, label, ha="center", va="center",
@@ -148,10 +178,9 @@ def icicle(
     ax.add_collection(
         PolyCollection(outlines, facecolors="none", edgecolors=COLORS["behavior"], linewidths=2.2)
     )
-    ax.set_xticks(
-        [k + 0.5 for k in range(len(levels))], [f"word {k + 1}" for k in range(len(levels))]
-    )
-    ax.set(xlim=(0, len(levels)), ylim=(1, 0), yticks=(0, 0.5, 1))
+    ax.set(xlim=(0, len(levels)), ylim=(1, 0))
+    label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
+    label_y(ax, PROBABILITIES)
     ax.set_ylabel("probability (box height)")
 
 
@@ -178,7 +207,7 @@ def prefix_tree(
     figure, (left, right) = _quick_figure((1.25, 1), wspace=0.22)
     icicle(left, [level.detach() for level in levels], words, path)
     left.set_title(f"all completions of “{prompt}”")
-    prefix = " ".join(words[word] for word in path) or "(nothing yet)"
+    prefix = " ".join(words[word] for word in path)
     if ended:
         right.set_axis_off()
         numbers = f"log p = {logp:.3f} nats\np = {math.exp(logp):.5f}"
@@ -188,7 +217,8 @@ def prefix_tree(
         )  # fmt: skip
     else:
         probs = levels[len(path)][row].detach().exp().tolist()
-        word_bars(right, words, probs, title=f"next word after “{prefix}”")
+        title = f"next word after “{prefix}”" if path else "first word"
+        word_bars(right, words, probs, title=title)
         right.set_xlabel(f"log p of the prefix so far: {logp:.3f} nats")
     return figure
 
@@ -290,18 +320,21 @@ def samplers(
     style: dict[str, Any] = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
     left.bar(range(len(words)), sampler, width=0.7, **style)
     exact_dashes(left, model)
-    left.set_xticks(range(len(words)), [tick(word) for word in words])
-    left.set(ylabel="probability", title="first word", ylim=(0, 1), yticks=(0, 0.5, 1))
+    left.set(ylabel="probability", title="first word", ylim=(0, 1))
+    label_x(left, dict(enumerate(map(tick, words))))
+    label_y(left, PROBABILITIES)
     rows = range(len(texts))
     right.barh(rows, sampler_joint, height=0.7, label="the sampler draws from this", **style)
     right.vlines(
         model_joint, [y - 0.42 for y in rows], [y + 0.42 for y in rows], colors=COLORS["exact"],
         linestyles="dashed", label="the model's p, exact",
     )  # fmt: skip
-    right.set_yticks(rows, [tick(text) for text in texts])
-    right.set_ylim(len(texts) + 0.9, -0.6)  # room for the legend below the last bar
+    largest = max([*sampler_joint, *model_joint])
+    limit = next(end for end in (0.25, 0.5, 1.0) if 0.98 * end >= largest or end == 1.0)
     right.set(xlabel="probability", title="the model's most probable completions")
-    right.set_xlim(0, 1.15 * max([*sampler_joint, *model_joint]))
+    right.set(xlim=(0, limit * 1.02), ylim=(len(texts) + 0.9, -0.6))  # room for the legend
+    label_y(right, dict(enumerate(map(tick, texts))))
+    label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     right.legend(loc="lower right")
     return figure
 

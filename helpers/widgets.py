@@ -5,10 +5,17 @@ from typing import Any
 
 import ipywidgets
 import torch
+from torch import Tensor
 
-from helpers import exact, logprobs, plotting, tabular
+from helpers import exact, kl, logprobs, plotting, tabular
 from helpers.exact import Policy
 from helpers.worlds import TokenWorld
+
+
+def _picture() -> ipywidgets.Image:
+    """A picture at its own size: stretched to its box it would be blurred."""
+    layout = {"width": "740px", "max_width": "100%", "align_self": "flex-start"}
+    return ipywidgets.Image(format="png", layout=layout)
 
 
 class TreeExplorer(ipywidgets.VBox):
@@ -36,8 +43,7 @@ class TreeExplorer(ipywidgets.VBox):
         self.typed = ipywidgets.Text(
             description="or type", placeholder="words, then Enter", continuous_update=False
         )
-        self.image = ipywidgets.Image(format="png")
-        self.state = ipywidgets.HTML()
+        self.image, self.state = _picture(), ipywidgets.HTML()
         for word, button in enumerate(self.words):
             button.on_click(lambda _, word=word: self.walk([*self.path, word]))
         self.back.on_click(lambda _: self.walk(self.path[:-1]))
@@ -83,13 +89,19 @@ class TreeExplorer(ipywidgets.VBox):
         )
 
     def _walk_typed(self, change: dict[str, Any]) -> None:
-        if not change["new"].strip():
-            return
-        try:
-            self.walk(self._world.encode(change["new"]))
+        words = change["new"].split()
+        unknown = sorted(set(words) - set(self._world.words))
+        if unknown:
+            message = f"no word {', '.join(unknown)} here; try {', '.join(self._world.words)}"
+        elif len(words) > self._world.max_length:
+            message = f"a completion has at most {self._world.max_length} words"
+        elif words:
             self.typed.value = ""
-        except ValueError as error:
-            self.state.value = str(error)
+            return self.walk(self._world.encode(" ".join(words)))
+        else:
+            return None
+        self.state.value = f"{self.state.value.split('<br>')[0]}<br><b>{message}</b>"
+        return None
 
 
 class SamplerExplorer(ipywidgets.VBox):
@@ -115,7 +127,7 @@ class SamplerExplorer(ipywidgets.VBox):
             1.0, min=0.05, max=1.0, step=0.05, description="top-p (mass)", **slider
         )
         self.reset = ipywidgets.Button(description="reset", layout={"width": "90px"})
-        self.image, self.state = ipywidgets.Image(format="png"), ipywidgets.HTML()
+        self.image, self.state = _picture(), ipywidgets.HTML()
         self._controls = (self.prompt, self.temperature, self.top_k, self.top_p)
         for control in self._controls:
             control.observe(lambda _: self.draw(), names="value")
@@ -160,23 +172,25 @@ def compare_sampler(
         The figure, and `kl` (sampler ‖ model), `unreachable` (the model's probability of
         completions that the sampler cannot write), `sampler_entropy`, `model_entropy`; nats.
     """
+
+    def sampler_policy(token_ids: Tensor) -> Tensor:
+        return logprobs.sampling_logits(policy(token_ids), **settings)
+
     with torch.no_grad():
         model = exact.completion_logprobs(policy, world, prompt)
-        sampler_policy = lambda ids: logprobs.sampling_logits(policy(ids), **settings)  # noqa: E731
         sampler = exact.completion_logprobs(sampler_policy, world, prompt)
-        numbers = {
-            "kl": float(exact.kl(sampler_policy, policy, world, prompt)),
-            "unreachable": float(model.exp()[sampler == -torch.inf].sum()),
-            "sampler_entropy": float(logprobs.entropy(sampler)),
-            "model_entropy": float(logprobs.entropy(model)),
-        }
-        first = [
-            exact.state_logprobs(p, world, prompt)[0][0].exp() for p in (policy, sampler_policy)
-        ]
+        prompt_ids = torch.tensor([[world.prompt_id(prompt)]])
+        first = [p(prompt_ids)[0, 0].softmax(-1).tolist() for p in (policy, sampler_policy)]
+    numbers = {
+        "kl": float(kl.kl_divergence(sampler, model)),
+        "unreachable": float(model.exp()[sampler == -torch.inf].sum()),
+        "sampler_entropy": max(0.0, float(logprobs.entropy(sampler))),
+        "model_entropy": float(logprobs.entropy(model)),
+    }
     top = model.topk(shown).indices
     texts = exact.enumerate_completions(world).texts
     figure = plotting.samplers(
-        world.words, first[0].tolist(), first[1].tolist(),
+        world.words, first[0], first[1],
         [texts[i] for i in top.tolist()], model.exp()[top].tolist(), sampler.exp()[top].tolist(),
     )  # fmt: skip
     return figure, numbers

@@ -7,10 +7,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from helpers import models, tabular, worlds
 
 torch.set_num_threads(1)
+settings.register_profile("course", deadline=None)  # a busy machine is not a bug
+settings.load_profile("course")
 
 
 @pytest.fixture

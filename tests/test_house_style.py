@@ -176,6 +176,8 @@ def test_no_machine_paths_and_no_registry_hosts():
         if path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text(errors="ignore").splitlines(), 1):
+            if '"image/png": "' in line:
+                continue  # base64
             assert not pattern.search(line), f"{path.relative_to(ROOT)}:{number}: {line[:120]}"
 
 

@@ -1,8 +1,9 @@
 """Open the course in JupyterLab: on this machine only, with a token.
 
-    python tools/lab.py [options of `jupyter lab`]
+    python tools/lab.py [--ServerApp.port=8899 and other options of `jupyter lab`]
 
-Without a screen (a container, an ssh session) nothing is opened; the address to open is printed.
+An option that is given here takes the place of the course's own. Without a screen (a container,
+an ssh session) nothing is opened; the address to open is printed.
 """
 
 import os
@@ -28,19 +29,23 @@ def command(extra: list[str]) -> list[str]:
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url={FIRST_PAGE}",
         "--ServerApp.ip=127.0.0.1",
-        # No news, no look for updates: the course works without a network, and asks nobody.
-        "--LabApp.news_url=None",
+        # No look for updates: the course works without a network, and asks nobody.
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]  # fmt: skip
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         line.append("--allow-root")
     if not has_screen():
         line.append("--no-browser")
-    return line + extra
+    given = {option.split("=")[0] for option in extra}
+    given |= {"--ServerApp.ip"} if "--ip" in given else set()
+    return [option for option in line if option.split("=")[0] not in given] + extra
 
 
 if __name__ == "__main__":
     os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    # JupyterLab's question about news would lie over the first page: tools/jupyter says no to it.
+    settings = [str(ROOT / "tools" / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))
     if shutil.which("jupyter-lab") is None:
         sys.exit("JupyterLab is not installed here: run `make lab`, or the pip lines in README.md.")
     if not has_screen():
