@@ -392,7 +392,6 @@ def test_many_quick_keys_end_where_slow_ones_do(second_chapter, sampler):
     expect(line(sampler)).to_have_text(slow)
 
 
-@pytest.mark.xfail(reason="JupyterLab asks about its news, whatever news_url is", strict=False)
 def test_nothing_pops_up_over_the_page(second_chapter):
     page, _ = second_chapter
     assert page.locator(".Toastify__toast, .jp-Dialog").all_inner_texts() == []

@@ -194,30 +194,28 @@ def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
     checks.passed("1.3", "EOS kept, padding out, pad = EOS and missing EOS both handled.")
 
 
-def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
-    """`top_k_probs(logits, k)`: the distribution that a top-k sampler draws from.
+def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
+    """`min_p_probs(logits, min_p)`: the distribution that a min-p sampler draws from.
 
     Args:
-        top_k_probs: the reader's function on (..., V) logits.
+        min_p_probs: the reader's function on (..., V) logits.
     Raises:
         AssertionError: with a diagnosis.
     """
-    # The second row is 100 times the weights (1, 9, 3, 2, 5): a threshold that is shared by rows
-    # of so different a scale keeps too few words of one of them.
+    # The second row is 100 times the weights (1, 9, 3, 2, 5), so that its logits are larger.
     weights = torch.tensor([[8, 1, 4, 2, 1.5], [100, 900, 300, 200, 500]], dtype=torch.float64)
     logits = weights.log()
     given = logits.clone()
-    got = top_k_probs(given, 2)
+    got = min_p_probs(given, 0.4)
     if checks.is_stub("1.4", got):
         return
     assert torch.equal(given, logits), "the function wrote into its argument; make a new tensor."
-    # By hand: of (8, 1, 4, 2, 1.5) stay 8 and 4, that is 2/3 and 1/3; of the second row 9 and 5.
+    # By hand: 0.4 · 8 = 3.2 keeps 8 and 4, that is 2/3 and 1/3; 0.4 · 9 = 3.6 keeps 9 and 5.
     expected = torch.tensor(
         [[2 / 3, 0, 1 / 3, 0, 0], [0, 9 / 14, 0, 0, 5 / 14]], dtype=torch.float64
     )
     full, kept = logits.softmax(-1), expected > 0
-    inverse = torch.tensor([[0, 0.4, 0, 0, 0.6], [1 / 3, 0, 0, 2 / 3, 0]], dtype=torch.float64)
-    one = torch.eye(5, dtype=torch.float64)[[0, 1]]
+    only = lambda mask: logits.masked_fill(~mask, -math.inf).softmax(-1)  # noqa: E731
     checks.diagnose(
         checks.as_numbers(got, shape=(2, 5), what="the probabilities"),
         expected,
@@ -236,17 +234,27 @@ def exercise_4(top_k_probs: Callable[[Tensor, int], Any]) -> None:
             "the sum that renormalises runs over all rows; each row has its own.": (
                 full * kept / (full * kept).sum()
             ),
-            "this keeps k − 1 words: the k-th largest stays.": one,
-            "this keeps the k least probable words.": inverse,
+            "the threshold is min_p itself; it should be min_p times the largest probability.": (
+                only(full >= 0.4)
+            ),
+            "the threshold compares logits; it is a share of the largest probability.": (
+                only(logits >= 0.4 * logits.max(dim=-1, keepdim=True).values)
+            ),
+            "this keeps what min-p drops: the comparison is turned.": only(~kept),
         },
     )
-    whole = checks.as_numbers(top_k_probs(logits, 5), shape=(2, 5), what="k = V")
-    checks.diagnose(whole, full, {})
+    for min_p, answer in ((1e-9, full), (1.0, torch.eye(5, dtype=torch.float64)[[0, 1]])):
+        whole = checks.as_numbers(min_p_probs(logits, min_p), shape=(2, 5), what=f"{min_p=}")
+        checks.diagnose(whole, answer, {})
+    uneven = torch.tensor([[9.0, 1, 1, 1, 1], [3, 2.5, 2, 1.5, 1]], dtype=torch.float64)
+    by_hand = torch.tensor([[1.0, 0, 0, 0, 0], [1 / 3, 2.5 / 9, 2 / 9, 1.5 / 9, 0]]).double()
+    row_by_row = checks.as_numbers(min_p_probs(uneven.log(), 0.4), shape=(2, 5), what="uneven rows")
+    checks.diagnose(row_by_row, by_hand, {}, tolerance=1e-6)
     for shape in ((5,), (1, 2, 5)):
         values = logits[0] if shape == (5,) else logits[None]
-        answer = checks.as_numbers(top_k_probs(values, 2), shape=shape, what=f"logits {shape}")
-        checks.diagnose(answer, expected[0] if shape == (5,) else expected[None], {})
-    checks.passed("1.4", "renormalised, zero elsewhere, any shape, and k = V gives the model back.")
+        part = checks.as_numbers(min_p_probs(values, 0.4), shape=shape, what=f"logits {shape}")
+        checks.diagnose(part, expected[0] if shape == (5,) else expected[None], {})
+    checks.passed("1.4", "renormalised, zero elsewhere, any shape, row by row.")
 
 
 def exercise_5(answers: Mapping[str, Any]) -> None:

@@ -127,38 +127,48 @@ def mask_by_lengths(ids, eos):
     return torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]
 
 
-# ---------------------------------------------------------------------------------- 1.4, top-k
+# ---------------------------------------------------------------------------------- 1.4, min-p
 
 
-def keep_top(logits, k):
-    return logits.masked_fill(logits < logits.topk(k).values[..., -1:], -math.inf)
+def keep_min_p(logits, min_p):
+    probs = logits.softmax(-1)
+    return logits.masked_fill(probs < min_p * probs.max(dim=-1, keepdim=True).values, -math.inf)
 
 
-def shared_threshold(z, k):
-    """A threshold for all rows: the smallest of the rows' k-th largest."""
-    return z.masked_fill(z < z.topk(k).values.min(), -math.inf).softmax(-1)
+def threshold_of_the_batch(logits, min_p):
+    probs = logits.softmax(-1)
+    return logits.masked_fill(probs < min_p * probs.max(), -math.inf).softmax(-1)
 
 
-TOP_K = [
-    (lambda z, k: z.softmax(-1) * (keep_top(z, k) > -math.inf), "not renormalised"),
-    (lambda z, k: z.softmax(-1), "nothing was dropped"),
-    (lambda z, k: keep_top(z, k).softmax(0), "wrong dimension|none of the usual"),
-    (
-        lambda z, k: z.masked_fill(keep_top(z, k) == -math.inf, 0.0).softmax(-1),
-        "exp\\(0\\) is not 0",
-    ),
-    (lambda z, k: keep_top(-z, k).neg().where(keep_top(-z, k) > -math.inf,
-                                              torch.tensor(-math.inf)).softmax(-1), "least"),
-    (lambda z, k: keep_top(z, max(k - 1, 1)).softmax(-1), "keeps k − 1"),
-    (shared_threshold, "nothing was dropped|none of the usual|not renormalised"),
-    (lambda z, k: keep_top(z, k).softmax(-1).log(), "none of the usual"),
-]  # fmt: skip
+def threshold_of_logits(logits, min_p):
+    largest = logits.max(dim=-1, keepdim=True).values
+    return logits.masked_fill(logits < min_p * largest, -math.inf).softmax(-1)
 
 
-def scatter_top_k(logits, k):
-    values, places = logits.topk(k)
-    empty = torch.full_like(logits, -math.inf)
-    return empty.scatter(-1, places, values).softmax(-1)
+def turned(logits, min_p):
+    probs = logits.softmax(-1)
+    keep = probs < min_p * probs.max(dim=-1, keepdim=True).values
+    return logits.masked_fill(~keep, -math.inf).softmax(-1)
+
+
+MIN_P = [
+    (lambda z, p: z.softmax(-1) * (keep_min_p(z, p) > -math.inf), "not renormalised"),
+    (lambda z, p: z.softmax(-1), "nothing was dropped"),
+    (lambda z, p: keep_min_p(z, p).softmax(0), "wrong dimension"),
+    (lambda z, p: z.masked_fill(keep_min_p(z, p) == -math.inf, 0.0).softmax(-1), "is not 0"),
+    (lambda z, p: z.masked_fill(z.softmax(-1) < p, -math.inf).softmax(-1), "min_p itself"),
+    (threshold_of_logits, "compares logits"),
+    (threshold_of_the_batch, "none of the usual"),
+    (turned, "comparison is turned"),
+    (lambda z, p: keep_min_p(z, p).softmax(-1).log(), "none of the usual"),
+    (lambda z, p: keep_min_p(z, 0.4).softmax(-1), "none of the usual"),
+]
+
+
+def min_p_by_ratio(logits, min_p):
+    """The threshold in logits that is right: log(min_p) below the largest."""
+    largest = logits.max(dim=-1, keepdim=True).values
+    return logits.masked_fill(logits < largest + math.log(min_p), -math.inf).softmax(-1)
 
 
 # ---------------------------------------------------- 1.5 numbers, 1.6 hiding, 1.7 chain rule
@@ -312,7 +322,7 @@ WRONG = [
     *((chapter01.exercise_1, answer, message) for answer, message in SCORES),
     *((chapter01.exercise_2, answer, message) for answer, message in SAMPLERS),
     *((chapter01.exercise_3, answer, message) for answer, message in MASKS),
-    *((chapter01.exercise_4, answer, message) for answer, message in TOP_K),
+    *((chapter01.exercise_4, answer, message) for answer, message in MIN_P),
     *(
         (chapter01.exercise_5, RIGHT_NUMBERS | {name: value}, message)
         for name, value, message in NUMBERS
@@ -330,8 +340,8 @@ RIGHT = [
     (chapter01.exercise_1, one_pass_with_the_last_token),
     (chapter01.exercise_2, sampler()),
     (chapter01.exercise_3, mask_by_lengths),
-    (chapter01.exercise_4, lambda z, k: keep_top(z, k).softmax(-1)),
-    (chapter01.exercise_4, scatter_top_k),
+    (chapter01.exercise_4, lambda z, p: keep_min_p(z, p).softmax(-1)),
+    (chapter01.exercise_4, min_p_by_ratio),
     (chapter01.exercise_5, RIGHT_NUMBERS),
     (chapter01.exercise_6, lambda ids: SPREAD.expand(*ids.shape, 5)),
     (chapter01.exercise_6, lambda ids: SPREAD * ids[:, :1, None].expand(*ids.shape, 1)),
