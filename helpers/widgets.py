@@ -18,6 +18,11 @@ def _picture() -> ipywidgets.Image:
     return ipywidgets.Image(format="png", layout=layout)
 
 
+def _prompt_buttons(world: TokenWorld) -> ipywidgets.ToggleButtons:
+    style = {"button_width": "90px"}  # narrow enough to stand beside the label
+    return ipywidgets.ToggleButtons(options=world.prompts, description="prompt", style=style)
+
+
 class TreeExplorer(ipywidgets.VBox):
     """Walk the prefix tree of a word world: click a word, type words, go back.
 
@@ -36,7 +41,7 @@ class TreeExplorer(ipywidgets.VBox):
             self._levels = {p: exact.state_logprobs(policy, world, p) for p in world.prompts}
         self._world = world
         self.path: list[int] = []  # word ids walked so far
-        self.prompt = ipywidgets.ToggleButtons(options=world.prompts, description="prompt")
+        self.prompt = _prompt_buttons(world)
         self.words = [ipywidgets.Button(layout={"width": "110px"}) for _ in world.words]
         self.back = ipywidgets.Button(description="back", icon="undo", layout={"width": "90px"})
         self.restart = ipywidgets.Button(description="start over", layout={"width": "90px"})
@@ -115,7 +120,7 @@ class SamplerExplorer(ipywidgets.VBox):
             world: what to enumerate.
         """
         self._policy, self._world = tabular.tabulate(policy, world), world
-        self.prompt = ipywidgets.ToggleButtons(options=world.prompts, description="prompt")
+        self.prompt = _prompt_buttons(world)
         slider = {"style": {"description_width": "100px"}, "layout": {"width": "420px"}}
         self.temperature = ipywidgets.FloatSlider(
             1.0, min=0.2, max=3.0, step=0.1, description="temperature", **slider
