@@ -1,107 +1,24 @@
-"""The course's figures. Every function takes plain numbers and returns a matplotlib Figure.
+"""Figures of chapter 01, the autoregressive factorization."""
 
-Colour is a role, the same everywhere, and roles differ by line style or marker too. No function
-here uses pyplot: a figure belongs to who made it, which is what widgets and threads need.
-"""
-
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.style
-from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import Tensor
 
-COLORS = {
-    "policy": "#0072B2",  # blue, solid
-    "reference": "#7F7F7F",  # grey, dash-dotted
-    "behavior": "#E69F00",  # orange, hatched or dotted
-    "reward": "#009E73",  # green
-    "kl": "#8C3A94",  # purple
-    "exact": "#000000",  # black, dashed
-}
-SHADES = ("#08519C", "#3182BD", "#6BAED6", "#9ECAE1", "#DEEBF7")  # words of the word world
-
-
-def use_style() -> None:
-    """Switch the course's look on; each notebook's set-up cell calls it."""
-    mpl.style.use(Path(__file__).parent / "course.mplstyle")
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def show(figure: Figure, *, alt: str) -> None:
-    """Display a figure in a notebook.
-
-    Args:
-        figure: what to show.
-        alt: the message in words, for readers who cannot see it.
-    """
-    display(Image(data=png(figure), format="png", alt=alt))
-
-
-def tick(text: str) -> str:
-    """A word as an axis label; quotes only where a lone dot would be overlooked."""
-    return f"“{text}”" if text == "." else text
-
-
-def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
-    """Bars of one next-word distribution, each with its value.
-
-    Args:
-        ax: where to draw.
-        words: the x axis.
-        probs: one value a word.
-        title: of the panel.
-    """
-    bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
-    ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
-    ax.set(ylim=(0, 1.08), ylabel="probability", title=title)
-    label_x(ax, dict(enumerate(map(tick, words))))
-    label_y(ax, PROBABILITIES)
-
-
-PROBABILITIES = {0.0: "0", 0.5: "0.5", 1.0: "1"}
-
-
-def label_x(ax: Axes, labels: Mapping[float, str]) -> None:
-    """Labels below an axis as plain text.
-
-    Ticks measure all their labels at every drawing, which would double a widget's delay.
-
-    Args:
-        ax: whose x axis.
-        labels: position → text.
-    """
-    ax.set_xticks([])
-    place = ax.get_xaxis_transform()
-    for x, text in labels.items():
-        ax.text(x, -0.025, text, transform=place, ha="center", va="top", fontsize=8)
-
-
-def label_y(ax: Axes, labels: Mapping[float, str]) -> None:
-    """Labels left of an axis as plain text; see `label_x`.
-
-    Args:
-        ax: whose y axis.
-        labels: position → text.
-    """
-    ax.set_yticks([])
-    place = ax.get_yaxis_transform()
-    for y, text in labels.items():
-        ax.text(-0.015, y, text, transform=place, ha="right", va="center", fontsize=8)
+from helpers.plotting.style import (
+    COLORS,
+    PROBABILITIES,
+    SHADES,
+    exact_dashes,
+    label_x,
+    label_y,
+    tick,
+    word_bars,
+)
 
 
 def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> Figure:
@@ -249,15 +166,6 @@ def sampled_against_exact(
     return figure
 
 
-def exact_dashes(ax: Axes, values: Sequence[float], *, label: str = "_hidden") -> None:
-    """A short black dashed line over each bar."""
-    lefts = [k - 0.42 for k in range(len(values))]
-    ax.hlines(
-        values, lefts, [x + 0.84 for x in lefts], colors=COLORS["exact"], linestyles="dashed",
-        linewidth=1.6, label=label,
-    )  # fmt: skip
-
-
 def running_product(curves: Mapping[str, tuple[Sequence[float], str, str]]) -> Figure:
     """Log-probability of a growing text, for several ways of computing it.
 
@@ -336,68 +244,4 @@ def samplers(
     label_y(right, dict(enumerate(map(tick, texts))))
     label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     right.legend(loc="lower right")
-    return figure
-
-
-def loop_diagram() -> Figure:
-    """The five stations of the loop, as a ring, each with the chapter that opens it."""
-    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
-    ax = figure.subplots()
-    stations = (
-        (0.5, 2.1, "write", "sample x ∼ $p_θ(·|c)$", "chapters 01, 03", "policy"),
-        (4.2, 2.1, "judge", "reward R(c, x)", "chapter 02", "reward"),
-        (7.9, 2.1, "compare", "advantage Â = R − b", "chapter 06", "reward"),
-        (7.9, 0.0, "credit", "Â · ∇ log $p_θ(x|c)$", "chapter 05", "policy"),
-        (0.5, 0.0, "step uphill", "θ ← θ + η · gradient", "chapters 05, 07", "policy"),
-    )
-    width, height = 2.9, 1.25
-    for left, bottom, name, formula, chapter, role in stations:
-        box = dict(boxstyle="round,pad=0.1", facecolor="white", edgecolor=COLORS[role], linewidth=2)
-        ax.add_patch(
-            FancyBboxPatch((left, bottom), width, height, **box)  # type: ignore[arg-type]
-        )
-        middle = left + width / 2
-        ax.text(middle, bottom + 0.98, name, ha="center", va="center", fontsize=10, weight="bold")
-        ax.text(middle, bottom + 0.6, formula, ha="center", va="center", fontsize=9)
-        ax.text(
-            middle, bottom + 0.2, chapter, ha="center", va="center", fontsize=7, color="#555555"
-        )
-    for tail, head in (
-        ((3.5, 2.7), (4.1, 2.7)), ((7.2, 2.7), (7.8, 2.7)), ((9.35, 2.0), (9.35, 1.35)),
-        ((7.8, 0.62), (3.5, 0.62)), ((1.95, 1.35), (1.95, 2.0)),
-    ):  # fmt: skip
-        ax.add_patch(
-            FancyArrowPatch(tail, head, arrowstyle="-|>", mutation_scale=14, linewidth=1.5)
-        )
-    ax.set(xlim=(0.2, 11.1), ylim=(-0.25, 3.6))
-    ax.set_axis_off()
-    return figure
-
-
-def reward_and_share(
-    rewards: Sequence[float], shares: Sequence[float], *, start: float, mark: int | None = None
-) -> Figure:
-    """Two stacked curves over the steps: the reward, and how much of the text is still a review.
-
-    Args:
-        rewards: mean reward a step.
-        shares: share of completions that the grammar could have written, a step.
-        start: exact mean reward of the grammar's own reviews.
-        mark: a step at which to draw a vertical line.
-    """
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    steps = range(1, len(rewards) + 1)
-    above.plot(steps, rewards, color=COLORS["reward"], marker="o", markersize=3)
-    above.axhline(
-        start, color=COLORS["exact"], linestyle="--", label="the grammar's reviews, exact"
-    )
-    above.set(ylabel="mean reward\n(praise − blame words)")
-    below.plot(steps, shares, color=COLORS["policy"], marker="s", markersize=3)
-    below.set(xlabel="step of gradient ascent", ylabel="share of texts\nthat are reviews")
-    below.set_ylim(-0.05, 1.05)
-    for ax in (above, below):
-        if mark is not None:
-            ax.axvline(mark, color=COLORS["behavior"], linestyle=":", label="end of the first run")
-    above.legend(loc="center right")
     return figure

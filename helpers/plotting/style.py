@@ -1,0 +1,105 @@
+"""The course's look, and the small parts that its figures share."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.style
+from IPython.display import Image, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = {
+    "policy": "#0072B2",  # blue, solid
+    "reference": "#7F7F7F",  # grey, dash-dotted
+    "behavior": "#E69F00",  # orange, hatched or dotted
+    "reward": "#009E73",  # green
+    "kl": "#8C3A94",  # purple
+    "exact": "#000000",  # black, dashed
+}
+
+SHADES = ("#08519C", "#3182BD", "#6BAED6", "#9ECAE1", "#DEEBF7")  # words of the word world
+
+
+def use_style() -> None:
+    """Switch the course's look on; each notebook's set-up cell calls it."""
+    mpl.style.use(Path(__file__).parent / "course.mplstyle")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, *, alt: str) -> None:
+    """Display a figure in a notebook.
+
+    Args:
+        figure: what to show.
+        alt: the message in words, for readers who cannot see it.
+    """
+    display(Image(data=png(figure), format="png", alt=alt))
+
+
+def tick(text: str) -> str:
+    """A word as an axis label; quotes only where a lone dot would be overlooked."""
+    return f"“{text}”" if text == "." else text
+
+
+PROBABILITIES = {0.0: "0", 0.5: "0.5", 1.0: "1"}
+
+
+def label_x(ax: Axes, labels: Mapping[float, str]) -> None:
+    """Labels below an axis as plain text.
+
+    Ticks measure all their labels at every drawing, which would double a widget's delay.
+
+    Args:
+        ax: whose x axis.
+        labels: position → text.
+    """
+    ax.set_xticks([])
+    place = ax.get_xaxis_transform()
+    for x, text in labels.items():
+        ax.text(x, -0.025, text, transform=place, ha="center", va="top", fontsize=8)
+
+
+def label_y(ax: Axes, labels: Mapping[float, str]) -> None:
+    """Labels left of an axis as plain text; see `label_x`.
+
+    Args:
+        ax: whose y axis.
+        labels: position → text.
+    """
+    ax.set_yticks([])
+    place = ax.get_yaxis_transform()
+    for y, text in labels.items():
+        ax.text(-0.015, y, text, transform=place, ha="right", va="center", fontsize=8)
+
+
+def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
+    """Bars of one next-word distribution, each with its value.
+
+    Args:
+        ax: where to draw.
+        words: the x axis.
+        probs: one value a word.
+        title: of the panel.
+    """
+    bars = ax.bar(range(len(words)), probs, color=COLORS["policy"], width=0.7)
+    ax.bar_label(bars, [f"{p:.2f}" for p in probs], fontsize=8, padding=2)
+    ax.set(ylim=(0, 1.08), ylabel="probability", title=title)
+    label_x(ax, dict(enumerate(map(tick, words))))
+    label_y(ax, PROBABILITIES)
+
+
+def exact_dashes(ax: Axes, values: Sequence[float], *, label: str = "_hidden") -> None:
+    """A short black dashed line over each bar."""
+    lefts = [k - 0.42 for k in range(len(values))]
+    ax.hlines(
+        values, lefts, [x + 0.84 for x in lefts], colors=COLORS["exact"], linestyles="dashed",
+        linewidth=1.6, label=label,
+    )  # fmt: skip
