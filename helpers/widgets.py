@@ -19,8 +19,12 @@ def _picture() -> ipywidgets.Image:
 
 
 def _prompt_buttons(world: TokenWorld) -> ipywidgets.ToggleButtons:
-    style = {"button_width": "90px"}  # narrow enough to stand beside the label
-    return ipywidgets.ToggleButtons(options=world.prompts, description="prompt", style=style)
+    return ipywidgets.ToggleButtons(
+        options=world.prompts,
+        description="prompt",
+        style={"button_width": "90px"},
+        layout={"width": "420px"},  # wide enough for the buttons to stand beside the label
+    )
 
 
 class TreeExplorer(ipywidgets.VBox):

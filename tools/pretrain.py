@@ -83,7 +83,7 @@ def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, steps: int
 
 @torch.no_grad()
 def measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int = 20_000
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, count: int = 10_000
 ) -> dict[str, float]:
     """KL(grammar ‖ model) a review, from fresh reviews whose exact log-probability is known."""
     texts = draw(count, torch.Generator().manual_seed(SEED + 1), model.config.n_positions)
@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=models.REVIEWS_MODEL)
-    parser.add_argument("--samples", type=int, default=20_000)
+    parser.add_argument("--samples", type=int, default=10_000)
     options = parser.parse_args()
     logging.disable_progress_bar()
     torch.set_num_threads(1)  # sums in one order: the same file every time
