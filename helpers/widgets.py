@@ -19,12 +19,8 @@ def _picture() -> ipywidgets.Image:
 
 
 def _prompt_buttons(world: TokenWorld) -> ipywidgets.ToggleButtons:
-    return ipywidgets.ToggleButtons(
-        options=world.prompts,
-        description="prompt",
-        style={"button_width": "90px"},
-        layout={"width": "420px"},  # wide enough for the buttons to stand beside the label
-    )
+    style = {"button_width": "90px"}
+    return ipywidgets.ToggleButtons(options=world.prompts, description="prompt", style=style)
 
 
 class TreeExplorer(ipywidgets.VBox):
