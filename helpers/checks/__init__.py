@@ -50,7 +50,11 @@ def as_numbers(value: Any, *, shape: tuple[int, ...], what: str) -> Tensor:
 
 
 def diagnose(
-    got: Tensor, expected: Tensor, mistakes: Mapping[str, Tensor], *, tolerance: float = 1e-8
+    got: Tensor,
+    expected: Tensor | float,
+    mistakes: Mapping[str, Tensor | float],
+    *,
+    tolerance: float = 1e-8,
 ) -> None:
     """Compare with the exact answer; on a mismatch say which usual mistake gives this answer.
 
@@ -62,9 +66,11 @@ def diagnose(
     Raises:
         AssertionError: with the diagnosis, or with the largest difference if none fits.
     """
+    expected = torch.as_tensor(expected, dtype=torch.float64)
     if torch.allclose(got, expected, rtol=0, atol=tolerance):
         return
-    for message, wrong in mistakes.items():
+    for message, answer in mistakes.items():
+        wrong = torch.as_tensor(answer, dtype=torch.float64)
         if torch.allclose(got, wrong, rtol=0, atol=tolerance, equal_nan=True):
             raise AssertionError(message)
     worst = int((got - expected).abs().nan_to_num(torch.inf).argmax())

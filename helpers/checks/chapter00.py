@@ -78,16 +78,13 @@ def exercise_2(best: Any) -> None:
     """
     if checks.is_stub("0.2", best):
         return
-    number = lambda value: torch.tensor(float(value), dtype=torch.float64)  # noqa: E731
     checks.diagnose(
         checks.as_numbers(best, shape=(), what="the answer"),
-        number(0.0),
+        0.0,
         {
-            "“.” alone has one word. Is there nothing shorter?": number(-1.0),
-            "no grammar binds the policy: what it may write is any sequence of tokens.": number(
-                -3.0
-            ),
-            "shorter than any review, but go on: is anything shorter still?": number(-2.0),
+            "“.” alone has one word. Is there nothing shorter?": -1.0,
+            "no grammar binds the policy: what it may write is any sequence of tokens.": -3.0,
+            "shorter than any review, but go on: is anything shorter still?": -2.0,
         },
     )
     checks.passed(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import checks, exact, models, tabular
+from helpers import checks, exact, logprobs, models, tabular
 from helpers.exact import Policy
 from helpers.worlds import WORD_WORLD as WORLD
 from helpers.worlds import TokenWorld
@@ -276,36 +276,31 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
             "expected_length": probs @ every.lengths.double(),
             "entropy": exact.entropy(uniform, WORLD, "praise"),
         }
-    number = lambda value: torch.tensor(float(value), dtype=torch.float64)  # noqa: E731
-    mistakes = {
+    mistakes: dict[str, dict[str, Tensor | float]] = {
         "p_good_stop": {
-            "1/5 is `good` alone: the `.` that ends it has a probability too.": number(1 / 5),
-            "completions are not equally probable: short ones have fewer factors.": number(1 / 341),
+            "1/5 is `good` alone: the `.` that ends it has a probability too.": 1 / 5,
+            "completions are not equally probable: short ones have fewer factors.": 1 / 341,
         },
         "p_cut": {
-            "a cut completion has four words that are not `.`, one factor each.": number(4 / 5),
-            "that is the share of the list, not its probability.": number(256 / 341),
-            "that is what ended; asked is what was cut.": number(1 - 0.8**4),
+            "a cut completion has four words that are not `.`, one factor each.": 4 / 5,
+            "that is the share of the list, not its probability.": 256 / 341,
+            "that is what ended; asked is what was cut.": 1 - 0.8**4,
         },
         "expected_length": {
             "that is the plain average over the list; weight it by probability.": (
                 every.lengths.double().mean()
             ),
-            "that would be without the limit of four words.": number(5.0),
+            "that would be without the limit of four words.": 5.0,
             "the cut completions count too, with four words each.": (
                 probs[every.finished] @ every.lengths[every.finished].double()
             ),
-            "that counts a fifth word, which the limit forbids.": number(2.952 + 0.8**4),
-            "the first word is always written: its term is 1.": number(2.952 + 0.8**4 - 1),
+            "that counts a fifth word, which the limit forbids.": 2.952 + 0.8**4,
+            "the first word is always written: its term is 1.": 2.952 + 0.8**4 - 1,
         },
         "entropy": {
-            "log 341 would need 341 equally probable completions.": number(math.log(341)),
-            "log 5 is the entropy of one word; there is one more a step that is taken.": (
-                number(math.log(5))
-            ),
-            "the number of steps is not always 4: use the expected length.": (
-                number(4 * math.log(5))
-            ),
+            "log 341 would need 341 equally probable completions.": math.log(341),
+            "log 5 is the entropy of one word; each further step adds its own.": math.log(5),
+            "the number of steps is not always 4: use the expected length.": 4 * math.log(5),
             "nats, please: use the natural logarithm.": expected["entropy"] / math.log(2),
         },
     }
@@ -345,7 +340,7 @@ def exercise_6(hiding_policy: Policy) -> None:
         "easy: give all five words different probabilities, under both prompts."
     )
     for prompt in WORLD.prompts:
-        right, wrong = right_and_shifted_totals(hiding_policy, WORLD, prompt)
+        right, wrong = _right_and_shifted_totals(hiding_policy, WORLD, prompt)
         worst = float((right - wrong).abs().max())
         assert worst < 1e-9, (
             f"the bug shows under `{prompt}`: some completion's score differs by {worst:.3f} nats. "
@@ -354,30 +349,22 @@ def exercise_6(hiding_policy: Policy) -> None:
     checks.passed("1.6", "all 682 scores agree with the bug in place. So test on other policies.")
 
 
-def right_and_shifted_totals(
+def _right_and_shifted_totals(
     policy: Policy, world: TokenWorld, prompt: str
 ) -> tuple[Tensor, Tensor]:
-    """Every completion's log-probability, and what the scorer that is off by one makes of it.
+    """Two (N,) tensors, nats: scored with logits[t−1], as is right, and with logits[t].
 
-    Args:
-        policy: token ids → logits; must read prompt and T words.
-        world: what to enumerate.
-        prompt: one of the world's prompts.
-    Returns:
-        Two (N,) tensors in nats: aligned (logits at t−1 score token t), and shifted (those at t).
+    The policy must read the prompt and T words: the shifted scorer looks one position too far.
     """
     every = exact.enumerate_completions(world)
     column = torch.full((len(every.lengths), 1), world.prompt_id(prompt))
     ids = torch.cat([column, every.completion_ids], dim=1)  # (N, 1+T)
     with torch.no_grad():
-        logp = policy(ids).log_softmax(-1)  # (N, 1+T, A)
-    words, counted = (
-        every.completion_ids[..., None],
-        torch.arange(world.max_length) < (every.lengths[:, None]),
-    )
-    aligned = logp[:, :-1].gather(-1, words)[..., 0]
-    shifted = logp[:, 1:].gather(-1, words)[..., 0]
-    return (aligned * counted).sum(-1), (shifted * counted).sum(-1)
+        logits = policy(ids)  # (N, 1+T, A)
+    mask = logprobs.mask_from_lengths(every.lengths, world.max_length)
+    aligned = logprobs.token_logprobs(logits[:, :-1], every.completion_ids)
+    shifted = logprobs.token_logprobs(logits[:, 1:], every.completion_ids)
+    return logprobs.sequence_logprobs(aligned, mask), logprobs.sequence_logprobs(shifted, mask)
 
 
 def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
