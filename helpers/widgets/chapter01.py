@@ -1,4 +1,4 @@
-"""Thin controls around the figures of `plotting`. Core ipywidgets only; no pyplot."""
+"""Widgets of chapter 01: walk the prefix tree, and turn a sampler's knobs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,18 +9,8 @@ from torch import Tensor
 
 from helpers import exact, kl, logprobs, plotting, tabular
 from helpers.exact import Policy
+from helpers.widgets import parts
 from helpers.worlds import TokenWorld
-
-
-def _picture() -> ipywidgets.Image:
-    """A picture at its own size: stretched to its box it would be blurred."""
-    layout = {"width": "740px", "max_width": "100%", "align_self": "flex-start"}
-    return ipywidgets.Image(format="png", layout=layout)
-
-
-def _prompt_buttons(world: TokenWorld) -> ipywidgets.ToggleButtons:
-    style = {"button_width": "90px"}
-    return ipywidgets.ToggleButtons(options=world.prompts, description="prompt", style=style)
 
 
 class TreeExplorer(ipywidgets.VBox):
@@ -41,14 +31,14 @@ class TreeExplorer(ipywidgets.VBox):
             self._levels = {p: exact.state_logprobs(policy, world, p) for p in world.prompts}
         self._world = world
         self.path: list[int] = []  # word ids walked so far
-        self.prompt = _prompt_buttons(world)
+        self.prompt = parts.prompt_buttons(world)
         self.words = [ipywidgets.Button(layout={"width": "110px"}) for _ in world.words]
         self.back = ipywidgets.Button(description="back", icon="undo", layout={"width": "90px"})
         self.restart = ipywidgets.Button(description="start over", layout={"width": "90px"})
         self.typed = ipywidgets.Text(
             description="or type", placeholder="words, then Enter", continuous_update=False
         )
-        self.image, self.state = _picture(), ipywidgets.HTML()
+        self.image, self.state = parts.picture(), ipywidgets.HTML()
         for word, button in enumerate(self.words):
             button.on_click(lambda _, word=word: self.walk([*self.path, word]))
         self.back.on_click(lambda _: self.walk(self.path[:-1]))
@@ -120,7 +110,7 @@ class SamplerExplorer(ipywidgets.VBox):
             world: what to enumerate.
         """
         self._policy, self._world = tabular.tabulate(policy, world), world
-        self.prompt = _prompt_buttons(world)
+        self.prompt = parts.prompt_buttons(world)
         slider = {"style": {"description_width": "100px"}, "layout": {"width": "420px"}}
         self.temperature = ipywidgets.FloatSlider(
             1.0, min=0.2, max=3.0, step=0.1, description="temperature", **slider
@@ -132,7 +122,7 @@ class SamplerExplorer(ipywidgets.VBox):
             1.0, min=0.05, max=1.0, step=0.05, description="top-p (mass)", **slider
         )
         self.reset = ipywidgets.Button(description="reset", layout={"width": "90px"})
-        self.image, self.state = _picture(), ipywidgets.HTML()
+        self.image, self.state = parts.picture(), ipywidgets.HTML()
         self._controls = (self.prompt, self.temperature, self.top_k, self.top_p)
         for control in self._controls:
             control.observe(lambda _: self.draw(), names="value")

@@ -1,0 +1,103 @@
+"""Wrong and right answers to the exercises of chapter 00."""
+
+import torch
+
+from helpers import worlds
+from helpers.checks import chapter00 as check
+
+
+def count(words_of, sign=-1.0):
+    return lambda prompts, texts: [sign * float(len(words_of(text))) for text in texts]
+
+
+BREVITY = [
+    (count(str.split, sign=1.0), "rewards length"),
+    (count(str), "counts characters"),
+    (count(lambda text: text.split(" ")), "without an argument"),
+    (lambda prompts, texts: -3.0, "should have shape"),
+]
+BEST = [(-1.0, "nothing shorter"), (-3.0, "no grammar binds"), (-2.0, "shorter still")]
+
+
+def per_prompt(value):
+    return lambda prompts, texts: [float(value(p)) for p in prompts]
+
+
+def blind_unless(condition):
+    return lambda prompts, texts: [
+        len(p) + 10.0 * condition(x) for p, x in zip(prompts, texts, strict=True)
+    ]
+
+
+BLIND = [
+    (per_prompt(lambda p: 1.0), "every prompt earns the same"),
+    (lambda prompts, texts: [float(len(x)) for x in texts], "something is learned"),
+    (lambda prompts, texts: [float(i // 16) for i in range(len(texts))], "its place in the list"),
+    (blind_unless(lambda x: "treat treat" in x), "something is learned"),
+    (blind_unless(lambda x: x == ""), "something is learned"),
+    (blind_unless(lambda x: x.count("wonderful") > 3), "something is learned"),
+    (per_prompt(lambda p: len(p) / 3), "Adam divides"),
+]
+BLIND_RIGHT = [
+    per_prompt(len),
+    per_prompt(lambda p: p == "the acting"),
+    per_prompt(lambda p: "music" in p),
+]
+
+
+def no_doubled_praise(prompts, texts):
+    """Forgets that gem, treat and triumph are praise too."""
+    praise = set(worlds.POSITIVE) | set(worlds.LIKED)
+    doubled = [
+        sum(a in praise and b in praise for a, b in zip(x.split(), x.split()[1:], strict=False))
+        for x in texts
+    ]
+    sentiments = worlds.sentiment_reward(prompts, texts)
+    return [min(s, 3.0) - 2.0 * d for s, d in zip(sentiments, doubled, strict=True)]
+
+
+def needs_a_verb(prompts, texts):
+    verbs = {"was", "felt", "seemed", "looked"}
+    sentiments = worlds.sentiment_reward(prompts, texts)
+    return [s if verbs & set(x.split()) else -3.0 for s, x in zip(sentiments, texts, strict=True)]
+
+
+def by_grammar(shape):
+    def closed(prompts, texts):
+        sentiments = worlds.sentiment_reward(prompts, texts)
+        return [
+            shape(s, x) if worlds.REVIEWS.derivations(f"{p} {x}") else -9.0
+            for p, x, s in zip(prompts, texts, sentiments, strict=True)
+        ]
+
+    return closed
+
+
+CLOSED = [
+    (worlds.sentiment_reward, "loophole is still open"),
+    (no_doubled_praise, "loophole is still open"),
+    (needs_a_verb, "loophole is still open"),
+    (lambda p, t: [min(x, 3.0) for x in worlds.sentiment_reward(p, t)], "loophole is still open"),
+    (lambda p, t: [-x for x in worlds.sentiment_reward(p, t)], "still prefer praise"),
+    (lambda p, t: [0.0] * len(t), "still prefer praise"),
+]
+
+
+WRONG = [
+    *((check.exercise_1, answer, message) for answer, message in BREVITY),
+    *((check.exercise_2, answer, message) for answer, message in BEST),
+    *((check.exercise_3, answer, message) for answer, message in BLIND),
+    *((check.exercise_4, answer, message) for answer, message in CLOSED),
+]
+
+RIGHT = [
+    (check.exercise_1, count(str.split)),
+    (check.exercise_1, lambda prompts, texts: torch.tensor([-len(t.split()) for t in texts])),
+    (check.exercise_2, 0),
+    *((check.exercise_3, answer) for answer in BLIND_RIGHT),
+    (check.exercise_4, by_grammar(lambda s, x: min(s, 3.0))),
+    (check.exercise_4, by_grammar(lambda s, x: s / len(x.split()))),
+]
+
+# A stub is a function that returns nothing, unless it says so here: nothing → stub.
+STUBS = {check.exercise_2: lambda nothing: nothing}
