@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from helpers import exact
 from helpers.exact import Policy
@@ -82,3 +83,50 @@ def tabulate(policy: Policy, world: TokenWorld) -> TablePolicy:
     for row, prompt in enumerate(world.prompts):
         table.logits[row] = torch.cat(exact.state_logprobs(policy, world, prompt))
     return table
+
+
+@torch.no_grad()
+def table_policy(probabilities: Tensor, world: TokenWorld) -> TablePolicy:
+    """A policy with the given conditionals.
+
+    Args:
+        probabilities: (S, A) float, one row a state, used under every prompt; or (P, S, A). Rows
+            sum to 1, and may have zeros.
+        world: gives the numbering of states, which is that of `TablePolicy`.
+    Returns:
+        A table whose logits are the logarithms, −inf where the probability is 0.
+    Raises:
+        ValueError: the shape is not this world's, or a row is no distribution.
+    """
+    table = TablePolicy(world)
+    if probabilities.shape not in (table.logits.shape, table.logits.shape[1:]):
+        raise ValueError(
+            f"probabilities {tuple(probabilities.shape)} must be {tuple(table.logits.shape)}, "
+            "or the same without its first dimension."
+        )
+    if bool((probabilities < 0).any()) or not torch.allclose(
+        probabilities.sum(-1), torch.ones_like(probabilities[..., 0])
+    ):
+        raise ValueError("each row must hold probabilities: none below 0, and their sum 1.")
+    table.logits.copy_(probabilities.log().expand_as(table.logits))
+    return table
+
+
+def epsilon_greedy(q_table: Tensor, world: TokenWorld, *, epsilon: float = 0.0) -> TablePolicy:
+    """The policy that takes the best word, and with probability ε one drawn uniformly from all.
+
+    Args:
+        q_table: (S, A) or (P, S, A) float, reward units, as `torch.cat(values.q_value)`. Of
+            equally good words the first one is taken.
+        world: gives the numbering of states.
+        epsilon: in [0, 1]; 0 is greedy.
+    Returns:
+        A table of its conditionals.
+    Raises:
+        ValueError: epsilon is outside [0, 1], or the shape is not this world's.
+    Source: Sutton and Barto (2018), section 2.2.
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
+    best = one_hot(q_table.argmax(-1), q_table.shape[-1]).double()
+    return table_policy((1 - epsilon) * best + epsilon / q_table.shape[-1], world)
