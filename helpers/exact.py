@@ -9,7 +9,7 @@ batched call of the policy gives the next-word distribution of every state. From
 it is addition along the levels of the tree. N counts completions, S states, A actions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,6 +96,28 @@ def state_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> list[Tenso
         )
     # Level k: one deep row for every prefix of k words, read at position k.
     return [logits[:: n ** (depth - 1 - k), k].log_softmax(-1) for k in range(depth)]
+
+
+def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:
+    """The entries of a table of states and words on the way down one text.
+
+    Args:
+        levels: T tensors (n^k, A), such as log π(a | s), Q or A.
+        path: at most T word ids; all but the last one continue.
+    Returns:
+        () float each, one a word: levels[k] at the prefix before it, and at that word.
+    """
+    n = len(levels[1]) if len(levels) > 1 else 1
+    rows = [rank(path[:k], n) for k in range(len(path))]
+    return [levels[k][rows[k], word] for k, word in enumerate(path)]
+
+
+def rank(path: Sequence[int], num_continuing: int) -> int:
+    """The row of a prefix in its level: its word ids read as digits of base `num_continuing`."""
+    row = 0
+    for word in path:
+        row = row * num_continuing + word
+    return row
 
 
 def completion_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> Tensor:

@@ -97,7 +97,7 @@ def shape_rewards(rewards: Levels, potential: Levels, *, gamma: float = 1.0) -> 
         policy's advantages stay what they were.
     Raises:
         ValueError: gamma is outside [0, 1], or the levels do not fit.
-    Source: Ng, Harada and Russell (1999); chapter 03, eq. (3.9).
+    Source: Ng, Harada and Russell (1999); chapter 03, eq. (3.8).
     """
     _check(rewards, gamma)
     if [len(p) for p in potential] != [len(r) for r in rewards]:
@@ -132,7 +132,7 @@ def policy_values(
         The values, differentiable in the policy's parameters.
     Raises:
         ValueError: gamma is outside [0, 1], or the rewards are not of this world.
-    Source: Sutton and Barto (2018), eq. (4.4); chapter 03, eqs. (3.5) and (3.6).
+    Source: Sutton and Barto (2018), eq. (4.4); chapter 03, eqs. (3.4) and (3.5).
     """
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
     logprobs = exact.state_logprobs(policy, world, prompt)
@@ -164,7 +164,7 @@ def optimal_values(
         The values, float64.
     Raises:
         ValueError: gamma is outside [0, 1].
-    Source: Sutton and Barto (2018), eq. (3.20); chapter 03, eq. (3.8).
+    Source: Sutton and Barto (2018), eq. (3.20); chapter 03, eq. (3.7).
     """
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
     _check(rewards, gamma)
@@ -205,7 +205,7 @@ def reach_probabilities(policy: Policy, world: TokenWorld, prompt: str) -> Level
         prompt: one of the world's prompts.
     Returns:
         T tensors (n^k,), differentiable; level k sums to the probability of writing word k+1.
-    Source: chapter 03, eq. (3.4).
+    Source: chapter 03, eq. (3.9).
     """
     n = world.num_continuing
     levels = exact.state_logprobs(policy, world, prompt)

@@ -199,3 +199,15 @@ def test_it_serves_32768_sequences():
     best = seconds(lambda: exact.objective_gradient(policy, weights, large, "p"), 2)
     print(f"J and ∇J, 32,768 completions, 2-layer transformer, 1 thread: {best:.2f} s")
     assert best < 3
+
+
+def test_along_reads_the_way_down_a_text(world, table):
+    with torch.no_grad():
+        levels = exact.state_logprobs(table, world, "pan")
+        joint = exact.completion_logprobs(table, world, "pan")
+    for text in (".", "bad .", "not very bad .", "very good not bad"):
+        total = sum(exact.along(levels, world.encode(text)))
+        assert_close(total, joint[exact.enumerate_completions(world).texts.index(text)])
+    assert exact.along(levels, []) == []
+    # "very good" (ids 1, 2) is row 1·4 + 2 = 6 of its level, "good very" row 2·4 + 1 = 9
+    assert exact.rank([1, 2], 4) == 6 and exact.rank([2, 1], 4) == 9 and exact.rank([], 4) == 0

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from helpers import exact, models, plotting
+from helpers import exact, models, plotting, values
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,18 @@ def figures(world, table) -> dict:
         "diagonal": plotting.diagonal([-1.0, -2.0], [-1.1, -2.0], xlabel="x", ylabel="y"),
         "reward": plotting.reward_and_share([0.0, 1.0], [1.0, 0.5], start=0.0, mark=1),
         "loop": plotting.loop_diagram(),
+        "values": plotting.value_tree(
+            levels, probs, words, [0, 1], name="Q", title="praise", level=0.1
+        ),
+        "values, ended": plotting.value_tree(levels, None, words, [2, 4], name="Q", title="praise"),
+        "advantage": plotting.q_and_advantage(probs, 0.2, probs, words, "not"),
+        "credit": plotting.credit({"good .": [0.5, 0.5], ".": [-1.0]}, start=0.0),
+        "discount": plotting.discount_curves(
+            [0.0, 1.0], {"start": {"good": [0.0, 1.0]}}, {"start": [0.0, 1.0]}
+        ),
+        "along": plotting.rewards_along(
+            ["good", "."], {"a": [0.0, 1.0], "b": [1.0, 0.0]}, {"a": [1.0, 1.0], "b": [1.0, 0.0]}
+        ),
     }  # fmt: skip
 
 
@@ -76,3 +88,21 @@ def test_no_figure_goes_through_pyplot(world, table):
     figures(world, table)
     models.word_transformer(world, seed=0)
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_value_tree_colours_what_can_still_be_written(world, table):
+    with torch.no_grad():
+        levels = values.policy_values(table, world, "praise").q_value
+    for path, boxes in (([], 5 * 85), ([1], 1 + 5 * 21), ([1, 2, 0], 3 + 5), ([1, 4], 2)):
+        figure = plotting.Figure()
+        ax = figure.subplots()
+        plotting.number_tree(ax, levels, world.words, path)
+        drawn = ax.collections[0]
+        assert len(drawn.get_paths()) == boxes
+
+    ax = plotting.Figure().subplots()
+    plotting.number_tree(ax, levels, world.words)
+    red, green = torch.tensor(ax.collections[0].get_facecolors()[:5, :2]).T
+    clear = levels[0][0].abs() > 0.1
+    assert clear.sum() >= 3
+    assert ((green > red) == (levels[0][0] > 0))[clear].all(), "brown below 0, green above"

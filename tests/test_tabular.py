@@ -61,3 +61,34 @@ def test_other_worlds(other_world):
     with torch.no_grad():
         expected = exact.completion_logprobs(policy, other_world, "p")
     assert_close(exact.completion_logprobs(table, other_world, "p"), expected)
+
+
+def test_epsilon_greedy_by_hand(world):
+    q_table = torch.zeros(85, 5, dtype=torch.float64)
+    q_table[0] = torch.tensor([0.0, 3.0, 1.0, 3.0, -1.0])  # a tie: the first of the best
+    with torch.no_grad():
+        probs = tabular.epsilon_greedy(q_table, world, epsilon=0.2).logits.exp()
+    # ε/5 = 0.04 for each word, and 1 − ε = 0.8 more for the best one
+    by_hand = torch.tensor([0.04, 0.84, 0.04, 0.04, 0.04], dtype=torch.float64)
+    assert_close(probs[0, 0], by_hand, rtol=0, atol=1e-12)
+    assert_close(probs[1], probs[0])  # one table for both prompts
+    with torch.no_grad():
+        greedy = exact.completion_logprobs(tabular.epsilon_greedy(q_table, world), world, "pan")
+    assert greedy.exp().max() == 1.0 and greedy.exp().sum() == 1.0
+    with pytest.raises(ValueError, match="epsilon"):
+        tabular.epsilon_greedy(q_table, world, epsilon=1.5)
+
+
+def test_table_policy_keeps_probabilities_and_refuses_what_is_none(world):
+    probs = torch.rand(2, 85, 5, generator=torch.Generator().manual_seed(3)).double()
+    probs = probs / probs.sum(-1, keepdim=True)
+    with torch.no_grad():
+        for row, prompt in enumerate(world.prompts):
+            table = tabular.table_policy(probs, world)
+            levels = torch.cat(exact.state_logprobs(table, world, prompt))
+            assert_close(levels.exp(), probs[row])
+    for wrong, message in (
+        (probs[0, :84], "first dimension"), (2 * probs, "sum 1"), (probs - 0.5, "none below 0"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            tabular.table_policy(wrong, world)

@@ -147,6 +147,17 @@ def test_bellman_shaping_and_zero_mean_advantages(seed, gamma):
     assert all(torch.equal(a, b) for a, b in zip(before, (*rewards, *potential), strict=True))
 
 
+def test_reach_is_the_probability_of_the_prefix(world, table):
+    every = exact.enumerate_completions(world)
+    with torch.no_grad():
+        probs = exact.completion_logprobs(table, world, "pan").exp()
+        reach = values.reach_probabilities(table, world, "pan")
+    for prefix in ([], [3], [1, 0], [2, 2, 1]):
+        begins = [world.encode(text)[: len(prefix)] == prefix for text in every.texts]
+        longer = torch.tensor(begins) & (every.lengths > len(prefix))
+        assert_close(reach[len(prefix)][exact.rank(prefix, 4)], probs[longer].sum())
+
+
 def test_nonsense_is_refused(world, table):
     for gamma in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"\[0, 1\]"):

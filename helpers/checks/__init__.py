@@ -4,11 +4,13 @@ A checker compares with the oracle, never with a second copy of the solution, an
 usual mistakes one by one so that its message is a diagnosis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Numbers = Tensor | float | Sequence[float]
 
 
 def is_stub(exercise: str, value: Any) -> bool:
@@ -40,7 +42,8 @@ def as_numbers(value: Any, *, shape: tuple[int, ...], what: str) -> Tensor:
         AssertionError: it is not a number, or has another shape.
     """
     try:
-        tensor = torch.as_tensor(value).detach().double()
+        given = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        tensor = given.detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise AssertionError(f"{what} should be numbers, got {type(value).__name__}.") from error
     assert tuple(tensor.shape) == shape, (
@@ -51,8 +54,8 @@ def as_numbers(value: Any, *, shape: tuple[int, ...], what: str) -> Tensor:
 
 def diagnose(
     got: Tensor,
-    expected: Tensor | float,
-    mistakes: Mapping[str, Tensor | float],
+    expected: Numbers,
+    mistakes: Mapping[str, Numbers],
     *,
     tolerance: float = 1e-8,
 ) -> None:

@@ -17,9 +17,23 @@ from helpers.plotting.chapter01 import (
     sampled_against_exact,
     samplers,
 )
+from helpers.plotting.chapter03 import (
+    credit,
+    discount_curves,
+    number_tree,
+    q_and_advantage,
+    rewards_along,
+    value_tree,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
+    "credit",
+    "discount_curves",
+    "number_tree",
+    "q_and_advantage",
+    "rewards_along",
+    "value_tree",
     "COLORS",
     "Figure",
     "conditionals",

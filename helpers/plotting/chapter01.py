@@ -9,6 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from helpers import exact
 from helpers.plotting.style import (
     COLORS,
     PROBABILITIES,
@@ -16,6 +17,7 @@ from helpers.plotting.style import (
     exact_dashes,
     label_x,
     label_y,
+    quick_figure,
     tick,
     word_bars,
 )
@@ -35,21 +37,6 @@ def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> F
         ax.set_xlabel("next word")
         ax.label_outer()
     return figure
-
-
-def _quick_figure(ratios: tuple[float, float], *, wspace: float) -> tuple[Figure, list[Axes]]:
-    """Two panels where titles and labels have fixed places.
-
-    Fitting margins, titles and labels to the text around them measures every tick label several
-    times: two thirds of the time that a widget would take to redraw.
-    """
-    figure = Figure(figsize=(7.4, 3.6))
-    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15, wspace=wspace)
-    axes = list(figure.subplots(1, 2, width_ratios=ratios))
-    for ax in axes:
-        ax.xaxis.set_label_coords(0.5, -0.11)
-        ax.yaxis.set_label_coords(-0.13, 0.5)
-    return figure, axes
 
 
 def icicle(
@@ -116,12 +103,10 @@ def prefix_tree(
         prompt: for the title.
         path: word ids walked so far.
     """
-    n, row, logp = levels[1].shape[0], 0, 0.0
+    n = levels[1].shape[0]
     ended = len(path) == len(levels) or any(word >= n for word in path)
-    for depth, word in enumerate(path):
-        logp += float(levels[depth][row, word].detach())
-        row = row * n + word
-    figure, (left, right) = _quick_figure((1.25, 1), wspace=0.22)
+    logp = sum(float(factor.detach()) for factor in exact.along(levels, path))
+    figure, (left, right) = quick_figure((1.25, 1), wspace=0.22)
     icicle(left, [level.detach() for level in levels], words, path)
     left.set_title(f"all completions of “{prompt}”")
     prefix = " ".join(words[word] for word in path)
@@ -133,7 +118,7 @@ def prefix_tree(
             fontsize=11,
         )  # fmt: skip
     else:
-        probs = levels[len(path)][row].detach().exp().tolist()
+        probs = levels[len(path)][exact.rank(path, n)].detach().exp().tolist()
         title = f"next word after “{prefix}”" if path else "first word"
         word_bars(right, words, probs, title=title)
         right.set_xlabel(f"log p of the prefix so far: {logp:.3f} nats")
@@ -224,7 +209,7 @@ def samplers(
         model_joint: the model's probability of each.
         sampler_joint: the sampler's.
     """
-    figure, (left, right) = _quick_figure((1, 1.25), wspace=0.55)
+    figure, (left, right) = quick_figure((1, 1.25), wspace=0.55)
     style: dict[str, Any] = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
     left.bar(range(len(words)), sampler, width=0.7, **style)
     exact_dashes(left, model)

@@ -80,6 +80,21 @@ def label_y(ax: Axes, labels: Mapping[float, str]) -> None:
         ax.text(-0.015, y, text, transform=place, ha="right", va="center", fontsize=8)
 
 
+def quick_figure(ratios: tuple[float, float], *, wspace: float) -> tuple[Figure, list[Axes]]:
+    """Two panels where titles and labels have fixed places.
+
+    Fitting margins, titles and labels to the text around them measures every tick label several
+    times: two thirds of the time that a widget would take to redraw.
+    """
+    figure = Figure(figsize=(7.4, 3.6))
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15, wspace=wspace)
+    axes = list(figure.subplots(1, 2, width_ratios=ratios))
+    for ax in axes:
+        ax.xaxis.set_label_coords(0.5, -0.11)
+        ax.yaxis.set_label_coords(-0.13, 0.5)
+    return figure, axes
+
+
 def word_bars(ax: Axes, words: Sequence[str], probs: Sequence[float], *, title: str = "") -> None:
     """Bars of one next-word distribution, each with its value.
 

@@ -4,5 +4,14 @@ One module a chapter; readers call them all as `widgets.Name`.
 """
 
 from helpers.widgets.chapter01 import SamplerExplorer, TreeExplorer, compare_sampler
+from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_values
 
-__all__ = ["SamplerExplorer", "TreeExplorer", "compare_sampler"]
+__all__ = [
+    "PAYMENTS",
+    "SamplerExplorer",
+    "TreeExplorer",
+    "ValueExplorer",
+    "compare_sampler",
+    "pay",
+    "tree_of_values",
+]

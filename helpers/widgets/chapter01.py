@@ -1,6 +1,5 @@
 """Widgets of chapter 01: walk the prefix tree, and turn a sampler's knobs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
@@ -13,7 +12,7 @@ from helpers.widgets import parts
 from helpers.worlds import TokenWorld
 
 
-class TreeExplorer(ipywidgets.VBox):
+class TreeExplorer(parts.PrefixWalker):
     """Walk the prefix tree of a word world: click a word, type words, go back.
 
     The state is shown three ways: in the picture, as bars of the next word's distribution, and
@@ -29,74 +28,22 @@ class TreeExplorer(ipywidgets.VBox):
         """
         with torch.no_grad():
             self._levels = {p: exact.state_logprobs(policy, world, p) for p in world.prompts}
-        self._world = world
-        self.path: list[int] = []  # word ids walked so far
-        self.prompt = parts.prompt_buttons(world)
-        self.words = [ipywidgets.Button(layout={"width": "110px"}) for _ in world.words]
-        self.back = ipywidgets.Button(description="back", icon="undo", layout={"width": "90px"})
-        self.restart = ipywidgets.Button(description="start over", layout={"width": "90px"})
-        self.typed = ipywidgets.Text(
-            description="or type", placeholder="words, then Enter", continuous_update=False
+        super().__init__(world)
+
+    def redraw(self) -> None:
+        """Show the outline, the next word's distribution and the running product."""
+        levels, n = self._levels[self.prompt.value], self._world.num_continuing
+        here = None if self.ended else levels[len(self.path)][exact.rank(self.path, n)]
+        self.label_words([] if here is None else [f"{p:.2f}" for p in here.exp().tolist()])
+        factors = torch.tensor([0.0, *exact.along(levels, self.path)], dtype=torch.float64).exp()
+        product = " × ".join(f"{factor:.3f}" for factor in factors[1:].tolist()) or "1"
+        probability = factors.prod()
+        self.state.value = (
+            f"{self.where()}<br>p = {product} = {probability:.5f}, &nbsp; "
+            f"log p = {probability.log():.3f} nats"
         )
-        self.image, self.state = parts.picture(), ipywidgets.HTML()
-        for word, button in enumerate(self.words):
-            button.on_click(lambda _, word=word: self.walk([*self.path, word]))
-        self.back.on_click(lambda _: self.walk(self.path[:-1]))
-        self.restart.on_click(lambda _: self.walk([]))
-        self.prompt.observe(lambda _: self.walk([]), names="value")
-        self.typed.observe(self._walk_typed, names="value")
-        steps = ipywidgets.HBox([*self.words], layout={"flex_flow": "row wrap"})
-        moves = ipywidgets.HBox([self.back, self.restart, self.typed])
-        super().__init__([self.prompt, steps, moves, self.state, self.image])
-        self.walk([])
-
-    def walk(self, path: Sequence[int]) -> None:
-        """Go to the prefix with these word ids and redraw.
-
-        Args:
-            path: at most T word ids; whatever follows an ending word is dropped.
-        """
-        world, levels = self._world, self._levels[self.prompt.value]
-        ends = [k for k, word in enumerate(path) if word in world.eos_ids]
-        self.path = list(path)[: ends[0] + 1 if ends else world.max_length]
-        ended = bool(ends) or len(self.path) == world.max_length
-        row, factors = 0, []
-        for depth, word in enumerate(self.path):
-            factors.append(float(levels[depth][row, word].exp()))
-            row = row * world.num_continuing + word
-        following = None if ended else levels[len(self.path)][row].exp().tolist()
-        for word, button in enumerate(self.words):
-            share = f"  {following[word]:.2f}" if following else ""
-            button.description, button.disabled = world.words[word] + share, following is None
-        self.back.disabled = self.restart.disabled = not self.path
-        self.state.value = self._describe(factors, ended)
-        figure = plotting.prefix_tree(levels, world.words, self.prompt.value, self.path)
+        figure = plotting.prefix_tree(levels, self._world.words, self.prompt.value, self.path)
         self.image.value = plotting.png(figure)
-
-    def _describe(self, factors: Sequence[float], ended: bool) -> str:
-        text = self._world.decode(self.path) or "(nothing yet)"
-        probability = torch.tensor([1.0, *factors], dtype=torch.float64).prod()
-        product = " × ".join(f"{factor:.3f}" for factor in factors) or "1"
-        where = "complete" if ended else "choose the next word"
-        return (
-            f"<b>{self.prompt.value} →</b> {text} &nbsp; [{where}]<br>"
-            f"p = {product} = {probability:.5f}, &nbsp; log p = {probability.log():.3f} nats"
-        )
-
-    def _walk_typed(self, change: dict[str, Any]) -> None:
-        words = change["new"].split()
-        unknown = sorted(set(words) - set(self._world.words))
-        if unknown:
-            message = f"no word {', '.join(unknown)} here; try {', '.join(self._world.words)}"
-        elif len(words) > self._world.max_length:
-            message = f"a completion has at most {self._world.max_length} words"
-        elif words:
-            self.typed.value = ""
-            return self.walk(self._world.encode(" ".join(words)))
-        else:
-            return None
-        self.state.value = f"{self.state.value.split('<br>')[0]}<br><b>{message}</b>"
-        return None
 
 
 class SamplerExplorer(ipywidgets.VBox):

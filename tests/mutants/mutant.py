@@ -10,9 +10,10 @@ class Mutant:
     """One seeded bug."""
 
     target: str  # module.function, or module.Class.method
-    replacement: Callable[..., Any]
+    replacement: Callable[..., Any] | property
     tests: tuple[str, ...]  # files of which at least one test must fail
 
     @property
     def name(self) -> str:
-        return self.replacement.__name__
+        function = getattr(self.replacement, "fget", self.replacement)
+        return function.__name__

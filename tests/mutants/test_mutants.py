@@ -43,7 +43,8 @@ def run(files: tuple[str, ...]) -> Recorder:
 def patch(monkeypatch, target: str, replacement) -> None:
     module, *owners, name = target.split(".")
     owner = functools.reduce(getattr, owners, importlib.import_module(f"helpers.{module}"))
-    assert callable(getattr(owner, name)), target
+    original = getattr(owner, name)
+    assert callable(original) or isinstance(original, property), target
     monkeypatch.setattr(owner, name, replacement)
 
 
