@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's library
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest

@@ -63,7 +63,7 @@ def test_probabilities_and_objective_agree_with_brute_force(world, which):
         mean = sum(p * worlds.adjective_reward([prompt], [t])[0] for t, p in truth.items())
         assert abs(exact.objective(policy, world, prompt).detach().item() - mean) < 1e-10
         surprise = -sum(p * math.log(p) for p in truth.values())
-        assert abs(float(exact.entropy(policy, world, prompt)) - surprise) < 1e-10
+        assert abs(float(exact.entropy(policy, world, prompt).detach()) - surprise) < 1e-10
 
 
 def test_other_worlds_agree_with_brute_force(other_world):

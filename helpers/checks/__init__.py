@@ -58,6 +58,7 @@ def diagnose(
     mistakes: Mapping[str, Numbers],
     *,
     tolerance: float = 1e-8,
+    reveal: bool = True,
 ) -> None:
     """Compare with the exact answer; on a mismatch say which usual mistake gives this answer.
 
@@ -66,6 +67,7 @@ def diagnose(
         expected: the oracle's, same shape.
         mistakes: diagnosis → the numbers that this mistake gives.
         tolerance: largest absolute difference that counts as equal.
+        reveal: whether the message may say what was expected.
     Raises:
         AssertionError: with the diagnosis, or with the largest difference if none fits.
     """
@@ -76,8 +78,48 @@ def diagnose(
         wrong = torch.as_tensor(answer, dtype=torch.float64)
         if torch.allclose(got, wrong, rtol=0, atol=tolerance, equal_nan=True):
             raise AssertionError(message)
+    assert reveal, "this is not the value, and none of the usual mistakes gives it. Try the hint."
     worst = int((got - expected).abs().nan_to_num(torch.inf).argmax())
     raise AssertionError(
         f"expected {expected.reshape(-1)[worst]:.6f}, got {got.reshape(-1)[worst]:.6f} "
         f"(entry {worst} of {got.numel()}), and none of the usual mistakes gives that."
     )
+
+
+def predicted_numbers(
+    exercise: str,
+    answers: Mapping[str, Any],
+    expected: Mapping[str, Numbers],
+    mistakes: Mapping[str, Mapping[str, Numbers]],
+    *,
+    tolerance: float = 1e-3,
+) -> bool:
+    """Check numbers that the reader predicted, one by one, without giving any of them away.
+
+    Args:
+        exercise: its number, such as "1.5".
+        answers: name → the reader's number, or what a stub holds.
+        expected: name → the oracle's number.
+        mistakes: name → diagnosis → the number that this mistake gives.
+        tolerance: largest absolute difference that counts as equal.
+    Returns:
+        Whether all of them are there and right; says what is still open.
+    Raises:
+        AssertionError: with a diagnosis, or because a name is missing.
+    """
+    assert set(answers) == set(expected), f"the names must stay {sorted(expected)}."
+    open_ = [name for name in expected if answers[name] is None or answers[name] is ...]
+    for name in expected:
+        if name in open_:
+            continue
+        got = as_numbers(answers[name], shape=(), what=name)
+        truth, usual = expected[name], mistakes.get(name, {})
+        try:
+            diagnose(got, truth, usual, tolerance=tolerance, reveal=False)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
+    if len(open_) == len(expected):
+        return not is_stub(exercise, None)
+    if open_:
+        print(f"Exercise {exercise}: right so far; still open: {', '.join(open_)}.")
+    return not open_

@@ -83,7 +83,8 @@ def _label(ax: Axes, depth: int, y: float, word: str, number: float, *, fontsize
 
 def value_tree(
     levels: Sequence[Tensor], bars: Sequence[float] | None, words: Sequence[str],
-    path: Sequence[int], *, name: str, title: str, level: float | None = None, note: str = "",
+    path: Sequence[int], *, name: str, title: str, probs: Sequence[float],
+    level: float | None = None,
 ) -> Figure:  # fmt: skip
     """The tree coloured by V, Q or A on the left, the next words' numbers on the right.
 
@@ -95,7 +96,7 @@ def value_tree(
         name: of the bars, such as "Q(s, a)".
         title: of the tree.
         level: where to draw black dashes over the bars, such as V(s); None draws none.
-        note: below the bars.
+        probs: A probabilities π(a | s), written below the words.
     """
     figure, (left, right) = quick_figure((1.35, 1), wspace=0.24)
     number_tree(left, levels, words, path)
@@ -106,11 +107,15 @@ def value_tree(
         text = f"“{prefix}”\nis complete:\na terminal state,\nwhose value is 0."
         right.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
         return figure
-    number_bars(right, bars, words, level=level)
+    number_bars(right, bars, with_probability(words, probs), level=level)
     right.set_ylabel(f"{name}, reward units")
     right.set_title(f"next word after “{prefix}”" if path else "first word", fontsize=10)
-    right.set_xlabel(note)
     return figure
+
+
+def with_probability(words: Sequence[str], probs: Sequence[float]) -> list[str]:
+    """Words as labels of an axis, each with its probability below."""
+    return [f"{tick(word)}\n({prob:.2f})" for word, prob in zip(words, probs, strict=True)]
 
 
 def number_bars(
@@ -153,7 +158,7 @@ def q_and_advantage(
         title: which state this is.
     """
     figure, (left, right) = quick_figure((1, 1), wspace=0.28)
-    shown = [f"{tick(word)}\n({prob:.2f})" for word, prob in zip(words, probs, strict=True)]
+    shown = with_probability(words, probs)
     number_bars(left, q_value, shown, level=value)
     number_bars(right, [q - value for q in q_value], shown)
     left.set(ylabel="Q(s, a), reward units", title=f"Q: how good after “{title}”")
@@ -195,12 +200,12 @@ def discount_curves(
     gammas: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]],
     best: Mapping[str, Sequence[float]],
 ) -> Figure:  # fmt: skip
-    """Discounted value of a few ways to go on, against γ; the best of all as black dashes.
+    """Discounted reward of a few texts, against γ; the best of all as black dashes.
 
     Args:
         gammas: the x axis.
         panels: title → label → values, one curve a label.
-        best: title → the exact optimal value at each γ.
+        best: title → the exact optimal value at each γ, in the panels that have one.
     """
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -209,10 +214,11 @@ def discount_curves(
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
         for (label, values), style, shade in zip(curves.items(), styles, shades, strict=False):
             ax.plot(gammas, values, linestyle=style, color=shade, label=label, linewidth=2.4)
-        ax.plot(gammas, best[title], "--", color=COLORS["exact"], label="V*, exact", linewidth=1.6)
+        if title in best:
+            ax.plot(gammas, best[title], "--", color=COLORS["exact"], label="V*, exact")
         ax.set(xlabel="discount γ", title=title)
         ax.legend(fontsize=7)
-    axes[0].set_ylabel("discounted reward\nfrom here on, reward units")
+    axes[0].set_ylabel("discounted reward, reward units")
     return figure
 
 

@@ -118,15 +118,14 @@ def tree_of_values(
     n, depth = world.num_continuing, len(path)
     levels = {"V": _next_values(found, n), "Q": found.q_value, "A": found.advantage}[shown]
     ended = depth == world.max_length or (bool(path) and path[-1] >= n)
-    bars, level, note = None, None, ""
+    row, bars, level, chosen = exact.rank(path, n), None, None, []
     if not ended:
-        row = exact.rank(path, n)
         bars = levels[depth][row].nan_to_num(0.0).tolist()
         level = float(found.value[depth][row]) if shown == "Q" else None
-        note = "π(a | s):  " + "   ".join(f"{p:.2f}" for p in probs[depth][row].tolist())
+        chosen = probs[depth][row].tolist()
     figure = plotting.value_tree(
-        levels, bars, world.words, path, level=level, note=note,
-        name={"V": "V(s, a joined)", "Q": "Q(s, a)", "A": "A(s, a)"}[shown],
+        levels, bars, world.words, path, level=level, probs=chosen,
+        name={"V": "V(s′) after the word", "Q": "Q(s, a)", "A": "A(s, a)"}[shown],
         title=f"“{prompt}”: {shown}, brown below 0, green above",
     )  # fmt: skip
     return figure, bars

@@ -105,9 +105,34 @@ def only_the_end_is_paid(logprobs, rewards, gamma):
     return sweep(logprobs, paid, gamma)
 
 
+def children_in_the_wrong_order(logprobs, rewards, gamma):
+    found = []
+    for logp, reward in zip(logprobs[::-1], rewards[::-1], strict=True):
+        q_value = reward.clone()
+        if found:
+            q_value[:, :4] += gamma * found[0].view(4, -1).T
+        found.insert(0, (logp.exp() * q_value).sum(-1))
+    return found
+
+
+def one_value_for_all_words(logprobs, rewards, gamma):
+    found = []
+    for logp, reward in zip(logprobs[::-1], rewards[::-1], strict=True):
+        onward = gamma * found[0].view(-1, 4).mean(-1, keepdim=True) if found else 0.0
+        found.insert(0, (logp.exp() * (reward + onward)).sum(-1))
+    return found
+
+
+def everything_discounted(logprobs, rewards, gamma):
+    return sweep(logprobs, [gamma * reward for reward in rewards], gamma)
+
+
 SWEEPS = [
+    (children_in_the_wrong_order, "wrong order"),
+    (one_value_for_all_words, "a state of its own"),
+    (everything_discounted, "none of the usual|multiplies the reward of the move"),
     (lambda p, r, g: sweep(p, r, g, discount=1.0), "discount is missing"),
-    (lambda p, r, g: sweep(p, r, g, own=g), "multiplies the reward of the move"),
+    (lambda p, r, g: sweep(p, r, g, own=g), "multiplies the reward|none of the usual"),
     (lambda p, r, g: sweep(p, r, g, end=g), "“.” ends the text"),
     (lambda p, r, g: sweep(p, r, g, best=True), r"that is V\*"),
     (lambda p, r, g: sweep(p, r, g, weigh=lambda z: torch.full_like(z, 0.2)), "count equally"),
@@ -123,15 +148,15 @@ SWEEPS = [
 # ------------------------------------------------------------------------- 3.3, four numbers
 
 RIGHT_NUMBERS = {
-    "gamma_of_the_tie": 0.5,
+    "gamma_of_the_tie": 0.5**0.5,
     "best_value": 1.28,
     "uniform_value": -0.4,
     "advantage_of_stopping": 2.4,
 }
 NUMBERS = [
     ("gamma_of_the_tie", 1.0, "nothing is discounted"),
-    ("gamma_of_the_tie", 0.7071, "one γ cancels"),
-    ("gamma_of_the_tie", 2.0, "no discount"),
+    ("gamma_of_the_tie", 0.5, "one γ cancels"),
+    ("gamma_of_the_tie", 2**0.5, "no discount"),
     ("best_value", 2.0, "counts γ²"),
     ("best_value", 1.6, "one γ is missing"),
     ("best_value", 1.024, "one γ too many"),
@@ -139,6 +164,8 @@ NUMBERS = [
     ("uniform_value", 0.0, "clipped"),
     ("uniform_value", 0.4, "cut at the limit"),
     ("uniform_value", -2.0, "1/5"),
+    ("uniform_value", 0.8, "clipped at 2, and"),
+    ("uniform_value", 17.0, "none of the usual mistakes"),
     ("advantage_of_stopping", 2.0, "subtract V"),
     ("advantage_of_stopping", -2.4, "other way round"),
     ("advantage_of_stopping", 1.6, "subtracting it adds"),
@@ -195,6 +222,7 @@ def one_text(prefix, word):
 
 
 BONUSES = [
+    (lambda prefix, word: 0.75 if word == "not" else None, "should be numbers"),
     (lambda prefix, word: 0.75, "still a good text"),
     (lambda prefix, word: 0.0, "still a good text"),
     (lambda prefix, word: 0.75 * (word in ("not", "very", ".")), "still a good text"),
@@ -238,7 +266,10 @@ SUMMARIES = [
     (lambda state: 0, "a conflict"),
     (lambda state: carried(state)[1:], "a conflict"),
     (lambda state: list(state), "hashable"),
-    (lambda state: next(counter), "two summaries"),
+    (lambda state: next(counter), "different summaries"),
+    (lambda state: torch.tensor(0), "not a tensor"),
+    (lambda state: torch.tensor([0.0, 1.0]), "not a tensor"),
+    (lambda state: None if len(state) < 3 else future(state), "a conflict"),
 ]
 
 
@@ -282,6 +313,28 @@ def averages(rewards, tau):
     return value[0]
 
 
+def discards_the_reward_on_the_way(rewards, tau):
+    value = None
+    for reward in rewards[::-1]:
+        q_value = reward.clone()
+        if value is not None:
+            q_value[:, :4] = value.view(-1, 4)
+        value = tau * (q_value / tau).logsumexp(-1)
+    return value[0]
+
+
+def only_the_reward_part(rewards, tau):
+    soft_value, value = None, None
+    for reward in rewards[::-1]:
+        q_soft, q_value = reward.clone(), reward.clone()
+        if value is not None:
+            q_soft[:, :4] += soft_value.view(-1, 4)
+            q_value[:, :4] += value.view(-1, 4)
+        value = ((q_soft / tau).softmax(-1) * q_value).sum(-1)
+        soft_value = tau * (q_soft / tau).logsumexp(-1)
+    return value[0]
+
+
 def writes_into_its_argument(rewards, tau):
     value = None
     for reward in rewards[::-1]:
@@ -292,6 +345,8 @@ def writes_into_its_argument(rewards, tau):
 
 
 SOFT = [
+    (discards_the_reward_on_the_way, "none of the usual"),
+    (only_the_reward_part, "only the reward part"),
     (hard, "without the entropy"),
     (overflows, "overflows"),
     (averages, "uniform policy"),
@@ -321,6 +376,7 @@ RIGHT = [
     (check.exercise_1, by_definition),
     (check.exercise_2, sweep),
     (check.exercise_2, by_recursion),
+    (check.exercise_2, lambda p, r, g: [v.float() for v in sweep(p, r, g)]),
     (check.exercise_3, RIGHT_NUMBERS),
     (check.exercise_4, gradient),
     (check.exercise_4, in_two_terms),
@@ -329,6 +385,7 @@ RIGHT = [
     (check.exercise_6, future),
     (check.exercise_6, lambda state: str(future(state))),
     (check.exercise_7, soft),
+    (check.exercise_7, lambda rewards, tau: soft([r.float() for r in rewards], tau)),
     (check.exercise_7, lambda rewards, tau: float(soft(rewards, tau))),
 ]
 
