@@ -16,8 +16,8 @@ NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
 # A module may import from lower floors, and on its own floor what stands before it.
 FLOORS = [
-    ["logprobs", "kl", "importance"],
-    ["grammar", "worlds", "exact", "values", "tabular"],
+    ["logprobs", "kl", "importance", "advantages", "losses"],
+    ["grammar", "worlds", "exact", "values", "tabular", "estimators"],
     ["models", "rollout", "pretraining"],
     ["plotting", "widgets", "checks"],
 ]

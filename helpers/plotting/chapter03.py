@@ -131,7 +131,9 @@ def number_bars(
     """
     colors = [COLOR_OF(SCALE(number)) for number in bars]
     drawn = ax.bar(range(len(words)), bars, width=0.7, color=colors, edgecolor="#606060")
-    ax.bar_label(drawn, [f"{number:+.2f}" for number in bars], fontsize=8, padding=2)
+    patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
+    numbers = [f"{number:+.2f}" for number in bars]
+    ax.bar_label(drawn, numbers, fontsize=8, padding=3, bbox=patch, zorder=4)
     ax.axhline(0, color="#606060", linewidth=0.8)
     if level is not None:
         ax.axhline(level, color=COLORS["exact"], linestyle="--", linewidth=1.6)

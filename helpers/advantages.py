@@ -1,0 +1,139 @@
+"""From rewards to advantages: what each completion, or each word, is judged by.
+
+A group is what one policy wrote to one prompt: K completions. Everything is a pure function of
+tensors; nothing here carries a gradient, and the loss detaches what it gets.
+Dimensions: P prompts, K completions a prompt, B = P·K completions, T words.
+"""
+
+import torch
+from torch import Tensor
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Reward minus the mean of the *other* rewards of its group: unbiased.
+
+    Args:
+        rewards: (..., K) float, reward units; a row is a group.
+    Returns:
+        (..., K) float, reward units. Sums to 0 over a group, up to rounding.
+    Raises:
+        ValueError: a group has fewer than two completions.
+    Source: Kool, van Hoof and Welling (2019); chapter 06, eq. (6.6).
+    """
+    size = _group_size(rewards, least=2)
+    others = (rewards.sum(-1, keepdim=True) - rewards) / (size - 1)
+    return rewards - others
+
+
+def minus_group_mean(rewards: Tensor) -> Tensor:
+    """Reward minus the mean of its group, its own reward included: (1 − 1/K) times too small.
+
+    Args:
+        rewards: (..., K) float, reward units; a row is a group.
+    Returns:
+        (..., K) float, reward units: (1 − 1/K) times `leave_one_out`.
+    Raises:
+        ValueError: a group is empty.
+    Source: chapter 06, eq. (6.7).
+    """
+    _group_size(rewards, least=1)
+    return rewards - rewards.mean(-1, keepdim=True)
+
+
+def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
+    """Reward minus the group's mean, divided by the group's standard deviation: GRPO's.
+
+    The standard deviation divides by K − 1, as most implementations do. A group of equal
+    rewards gets zeros.
+
+    Args:
+        rewards: (..., K) float, reward units; a row is a group.
+        epsilon: added to the standard deviation, reward units.
+    Returns:
+        (..., K) float, standard deviations.
+    Raises:
+        ValueError: a group has fewer than two completions, or epsilon is not above 0.
+    Source: Shao et al. (2024), arXiv:2402.03300, section 4.1.2; chapter 06, eq. (6.8).
+    """
+    _group_size(rewards, least=2)
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be above 0, got {epsilon}: equal rewards would give nan.")
+    return minus_group_mean(rewards) / (rewards.std(-1, keepdim=True) + epsilon)
+
+
+def _group_size(rewards: Tensor, *, least: int) -> int:
+    size = rewards.shape[-1] if rewards.ndim else 0
+    if size < least:
+        raise ValueError(
+            f"a group needs at least {least} completions of one prompt, got rewards of shape "
+            f"{tuple(rewards.shape)}: the last dimension must run over the group."
+        )
+    return size
+
+
+def rewards_to_go(token_rewards: Tensor, completion_mask: Tensor, *, gamma: float = 1.0) -> Tensor:
+    """G_t = Σ_{k ≥ 0} γ^k r_{t+k}: what is still paid from each word on.
+
+    Args:
+        token_rewards: (B, T) float, reward units: r_t, paid for word t.
+        completion_mask: (B, T) bool; rewards outside it may hold anything.
+        gamma: discount.
+    Returns:
+        (B, T) float, reward units; 0 outside the mask.
+    Raises:
+        ValueError: the shapes disagree.
+    Source: chapter 03, eq. (3.3); chapter 05, eq. (5.8).
+    """
+    _check_mask(token_rewards, completion_mask)
+    paid = token_rewards.masked_fill(~completion_mask, 0.0)
+    following = torch.zeros_like(paid[:, 0])
+    columns = []
+    for t in reversed(range(paid.shape[1])):
+        following = paid[:, t] + gamma * following
+        columns.append(following)
+    return torch.stack(columns[::-1], dim=1).masked_fill(~completion_mask, 0.0)
+
+
+def gae(
+    token_rewards: Tensor,
+    values: Tensor,
+    completion_mask: Tensor,
+    *,
+    gamma: float = 1.0,
+    lam: float = 1.0,
+) -> Tensor:
+    """Generalised advantage estimates: Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V(s_{t+1}) − V(s_t).
+
+    A text that is over has no value left, whatever `values` holds there.
+
+    Args:
+        token_rewards: (B, T) float, reward units: r_t, paid for word t.
+        values: (B, T) float, reward units: V(s_t), before word t is written.
+        completion_mask: (B, T) bool; what stands outside it may hold anything.
+        gamma: discount.
+        lam: λ in [0, 1]. 1 is the reward-to-go minus V, unbiased for any V; 0 is δ alone, of
+            least variance and biased by what is wrong in V.
+    Returns:
+        (B, T) float, reward units; 0 outside the mask.
+    Raises:
+        ValueError: the shapes disagree, or λ is outside [0, 1].
+    Source: Schulman et al. (2016), arXiv:1506.02438, eq. (16); chapter 06, eq. (6.11).
+    """
+    _check_mask(token_rewards, completion_mask)
+    _check_mask(values, completion_mask)
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must lie in [0, 1], got {lam}.")
+    before = values.masked_fill(~completion_mask, 0.0)  # V = 0 once the text is over
+    after = torch.cat([before[:, 1:], torch.zeros_like(before[:, :1])], dim=1)
+    errors = token_rewards.masked_fill(~completion_mask, 0.0) + gamma * after - before
+    return rewards_to_go(errors, completion_mask, gamma=gamma * lam)
+
+
+def _check_mask(numbers: Tensor, completion_mask: Tensor) -> None:
+    if numbers.shape != completion_mask.shape or numbers.ndim != 2:
+        raise ValueError(
+            f"got {tuple(numbers.shape)} numbers for a completion_mask of shape "
+            f"{tuple(completion_mask.shape)}: both must be (B, T)."
+        )
+    if completion_mask.dtype != torch.bool:
+        raise ValueError(f"completion_mask must be bool, got {completion_mask.dtype}.")

@@ -1,0 +1,275 @@
+"""Exact mean, bias and variance of gradient estimators, by listing every completion.
+
+A REINFORCE estimate is a random vector: it depends on which completions were sampled. Its mean
+and its variance are sums over what can be sampled. Where the judgement of a completion depends
+on nothing but that completion, one sum over the list does it. Where it depends on the rewards
+of its whole group, the sum runs over how many completions of the group earn how much: rewards
+take few values, so there are few such counts, and given them the completions are independent.
+
+N completions, S states, A words, D parameters, K completions in a group, V different rewards.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from helpers import exact
+from helpers.exact import Policy
+from helpers.values import Levels
+from helpers.worlds import RewardFunction, TokenWorld
+
+MOST_COUNTS = 300_000  # ways to share K completions among V rewards; about half a second
+
+
+@dataclass(frozen=True)
+class GradientMoments:
+    """What a gradient estimate is on average, and how far it strays."""
+
+    mean: Tensor  # (D,) E[ĝ]
+    truth: Tensor  # (D,) ∇J
+    variance: float  # E‖ĝ − E ĝ‖², the trace of the covariance matrix
+    variance_along: float  # of the component of ĝ along ∇J, the direction that helps
+
+    @property
+    def bias(self) -> float:
+        """‖E[ĝ] − ∇J‖."""
+        return float((self.mean - self.truth).norm())
+
+    @property
+    def scale(self) -> float:
+        """Length of E[ĝ] along ∇J, as a share of ‖∇J‖: 1 if it is unbiased."""
+        return float(self.mean @ self.truth / (self.truth @ self.truth))
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between E[ĝ] and ∇J: 1 if only the length is wrong."""
+        return float(torch.cosine_similarity(self.mean, self.truth, dim=0))
+
+
+@dataclass(frozen=True)
+class GradientProblem:
+    """Every completion of one prompt, with what an estimator can see of it."""
+
+    probability: Tensor  # (N,) p(x | c)
+    rewards: Tensor  # (N,) R(c, x)
+    word_scores: Tensor  # (S·A, D) ∇ log π(a | s), row s·A + a, states breadth first
+    moves: Tensor  # (N, T) int64, which row each word of a completion is; −1 after its end
+
+    @property
+    def truth(self) -> Tensor:
+        """(D,) ∇J = Σ_x p(x) R(x) ∇ log p(x)."""
+        return (self.probability * self.rewards) @ self.scores
+
+    @property
+    def scores(self) -> Tensor:
+        """(N, D) ∇ log p(x | c): the sum of the scores of its words."""
+        return self.combine(torch.ones_like(self.moves, dtype=self.word_scores.dtype))
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """Σ_t w_t ∇ log π(x_t | s_t) of every completion.
+
+        Args:
+            weights: (N, T) float, such as advantages; entries after the end are ignored.
+        Returns:
+            (N, D) float.
+        """
+        place = torch.zeros(len(self.moves), len(self.word_scores), dtype=self.word_scores.dtype)
+        inside = self.moves >= 0
+        kept = weights.to(place.dtype).masked_fill(~inside, 0.0)
+        place.scatter_add_(1, self.moves.clamp(min=0), kept)
+        return place @ self.word_scores
+
+
+def gradient_problem(
+    policy: Policy,
+    parameters: Iterable[Tensor],
+    world: TokenWorld,
+    prompt: str,
+    *,
+    reward: RewardFunction | None = None,
+) -> GradientProblem:
+    """List the completions of one prompt with their probabilities, rewards and scores.
+
+    Args:
+        policy: token ids → logits.
+        parameters: the D numbers to differentiate with respect to, as tensors.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
+        reward: None takes the world's own.
+    Returns:
+        The enumeration, detached.
+    """
+    theta = list(parameters)
+    levels = exact.state_logprobs(policy, world, prompt)
+    flat = torch.cat(levels).reshape(-1)  # (S·A,)
+    rows = torch.autograd.grad(
+        flat, theta, grad_outputs=torch.eye(len(flat), dtype=flat.dtype),
+        is_grads_batched=True, allow_unused=True, materialize_grads=True,
+    )  # fmt: skip
+    logp = exact.completion_logprobs(policy, world, prompt)
+    return GradientProblem(
+        probability=logp.exp().detach(),
+        rewards=exact.rewards(world, prompt, reward=reward).to(flat.dtype),
+        word_scores=torch.cat([row.reshape(len(flat), -1) for row in rows], dim=1),
+        moves=word_moves(world),
+    )
+
+
+def word_moves(world: TokenWorld) -> Tensor:
+    """Which (state, word) each word of each completion is.
+
+    Args:
+        world: what to enumerate.
+    Returns:
+        (N, T) int64: state · A + word, states numbered breadth first; −1 after the end.
+    """
+    numbers, first = [], 0
+    for k in range(world.max_length):
+        states = world.num_continuing**k
+        level = torch.arange(states * world.num_actions).view(states, -1)
+        numbers.append(level + first * world.num_actions)
+        first += states
+    every = exact.enumerate_completions(world)
+    moves = torch.full(every.completion_ids.shape, -1)
+    for row, (ids, length) in enumerate(zip(every.completion_ids, every.lengths, strict=True)):
+        path = ids[:length].tolist()
+        moves[row, :length] = torch.stack(exact.along(numbers, path))
+    return moves
+
+
+def word_advantages(levels: Levels, problem: GradientProblem) -> Tensor:
+    """Read a table of states and words, such as Q or A, along every completion.
+
+    Args:
+        levels: T tensors (n^k, A).
+        problem: whose completions.
+    Returns:
+        (N, T) float; 0 after the end.
+    """
+    flat = torch.cat(levels).reshape(-1)
+    return flat[problem.moves.clamp(min=0)].masked_fill(problem.moves < 0, 0.0)
+
+
+def of_terms(
+    problem: GradientProblem, terms: Tensor, *, count: int = 1, probability: Tensor | None = None
+) -> GradientMoments:
+    """Moments of the mean of independent terms, one a completion.
+
+    Args:
+        problem: the list of completions.
+        terms: (N, D) float, what each completion would contribute, such as
+            `problem.combine(advantages)`.
+        count: how many completions are averaged.
+        probability: (N,) who sampled; None takes the policy itself.
+    Returns:
+        The moments: exact up to rounding.
+    Source: chapter 05, eq. (5.6).
+    """
+    sampled = problem.probability if probability is None else probability
+    truth = problem.truth
+    mean = sampled @ terms
+    direction = truth / truth.norm().clamp(min=1e-300)
+    spread = sampled @ (terms - mean).pow(2).sum(-1)
+    along = sampled @ ((terms - mean) @ direction) ** 2
+    return GradientMoments(mean, truth, float(spread) / count, float(along) / count)
+
+
+def of_groups(
+    problem: GradientProblem, judge: Callable[[Tensor], Tensor], *, group_size: int
+) -> GradientMoments:
+    """Moments of (1/K) Σ_i Â_i ∇ log p(x_i), where Â depends on all rewards of the group.
+
+    Args:
+        problem: the list of completions.
+        judge: rewards (M, K) → advantages (M, K), each row a group; the order of a row must not
+            matter, as in `advantages.leave_one_out`.
+        group_size: K.
+    Returns:
+        The moments: exact up to rounding.
+    Raises:
+        ValueError: there are too many ways to share K completions among the rewards, or the
+            judge treats equal rewards differently.
+    Source: chapter 06, eq. (6.9).
+    """
+    rewards, kind = problem.rewards.unique(return_inverse=True)  # (V,), (N,)
+    counts = share_out(group_size, len(rewards)).to(problem.scores.dtype)  # (M, V)
+    share = torch.zeros_like(rewards).index_add_(0, kind, problem.probability)  # (V,)
+    given = problem.probability / share[kind]  # p(x | R = r)
+    means = torch.zeros(len(rewards), problem.scores.shape[1], dtype=rewards.dtype)
+    means.index_add_(0, kind, given.unsqueeze(1) * problem.scores)  # (V, D) E[score | R = r]
+    chance = (
+        torch.lgamma(torch.tensor(group_size + 1.0, dtype=rewards.dtype))
+        - torch.lgamma(counts + 1).sum(-1)
+        + torch.special.xlogy(counts, share).sum(-1)
+    ).exp()  # (M,) multinomial
+    weights = counts * _judge_counts(judge, rewards, counts) / group_size  # (M, V)
+    truth, mean = problem.truth, (chance @ weights) @ means
+    variances = []
+    for axes in (None, truth / truth.norm().clamp(min=1e-300)):
+        scores = problem.scores if axes is None else problem.scores @ axes.unsqueeze(1)
+        centre = means if axes is None else means @ axes.unsqueeze(1)
+        within = torch.zeros_like(rewards)
+        within.index_add_(0, kind, given * (scores - centre[kind]).pow(2).sum(-1))
+        shifted = weights - chance @ weights  # E ĝ is the mean over the counts
+        between = ((shifted @ (centre @ centre.T)) * shifted).sum(-1)
+        each = weights**2 / counts.clamp(min=1)  # n (w/K)², with w n / K at hand
+        variances.append(float(chance @ (between + each @ within)))
+    return GradientMoments(mean, truth, variances[0], variances[1])
+
+
+def share_out(group_size: int, kinds: int) -> Tensor:
+    """Every way to share K completions among V kinds.
+
+    Args:
+        group_size: K ≥ 1.
+        kinds: V ≥ 1.
+    Returns:
+        (M, V) int64, rows that sum to K; M = (K+V−1 choose V−1).
+    Raises:
+        ValueError: M is too large, or K below 1.
+    """
+    ways = 1
+    for k in range(1, kinds):
+        ways = ways * (group_size + k) // k
+    if group_size < 1 or ways > MOST_COUNTS:
+        raise ValueError(
+            f"{ways:,} ways to share {group_size} completions among {kinds} different rewards: "
+            f"the exact moments stop at {MOST_COUNTS:,}. Take smaller groups, or round the rewards."
+        )
+    bars = torch.tensor(list(itertools.combinations(range(group_size + kinds - 1), kinds - 1)))
+    bars = bars.view(ways, kinds - 1)
+    left = torch.full((ways, 1), -1)
+    right = torch.full((ways, 1), group_size + kinds - 1)
+    return torch.cat([left, bars, right], dim=1).diff(dim=1) - 1
+
+
+def _judge_counts(judge: Callable[[Tensor], Tensor], rewards: Tensor, counts: Tensor) -> Tensor:
+    """(M, V): the advantage of a completion that earns the v-th reward, in each group."""
+    groups = torch.stack([rewards.repeat_interleave(row.long()) for row in counts])  # (M, K)
+    judged = judge(groups)
+    if judged.shape != groups.shape:
+        raise ValueError(f"the judge returned {tuple(judged.shape)} for {tuple(groups.shape)}.")
+    first = (counts.cumsum(-1) - counts).long()  # where each kind begins in its row
+    last = (counts.cumsum(-1) - 1).clamp(min=0).long()
+    size = groups.shape[1]
+    picked = judged.gather(1, first.clamp(max=size - 1))
+    same = torch.isclose(picked, judged.gather(1, last)) | (counts == 0)
+    if not bool(same.all()):
+        raise ValueError("the judge gives equal rewards of one group different advantages.")
+    return picked.masked_fill(counts == 0, 0.0)
+
+
+def best_constant(problem: GradientProblem) -> float:
+    """The constant baseline of least variance: b* = E[R ‖∇ log p‖²] / E[‖∇ log p‖²].
+
+    Args:
+        problem: the list of completions.
+    Returns:
+        b*, reward units.
+    Source: Greensmith, Bartlett and Baxter (2004); chapter 06, eq. (6.5).
+    """
+    weight = problem.probability * problem.scores.pow(2).sum(-1)
+    return float(weight @ problem.rewards / weight.sum())

@@ -1,0 +1,158 @@
+"""Exact moments of gradient estimators, against brute force over all groups and known numbers."""
+
+import itertools
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import advantages, estimators, exact, models, tabular, values, worlds
+
+JUDGES = {
+    "none": lambda r: r,
+    "constant": lambda r: r - 0.7,
+    "leave-one-out": advantages.leave_one_out,
+    "mean of the group": advantages.minus_group_mean,
+    "z-score": advantages.group_z_score,
+}
+TINY = worlds.TokenWorld(
+    ("a", "b", "."), ("p",), 2,
+    lambda prompts, texts: [{"a": 1.0, "b": -2.0, ".": 0.5}[x.split()[-1]] for x in texts],
+)  # fmt: skip
+
+
+def problem_of(world, prompt, *, seed=0, std=0.8):
+    table = tabular.TablePolicy(world, std=std, generator=torch.Generator().manual_seed(seed))
+    return estimators.gradient_problem(table, [table.logits], world, prompt)
+
+
+def brute_force(problem, judge, size):
+    """Every K-tuple of completions, one estimate each."""
+    tuples = torch.tensor(list(itertools.product(range(len(problem.rewards)), repeat=size)))
+    chance = problem.probability[tuples].prod(-1)  # (M,)
+    judged = judge(problem.rewards[tuples])  # (M, K)
+    estimates = (judged.unsqueeze(-1) * problem.scores[tuples]).mean(1)  # (M, D)
+    mean = chance @ estimates
+    direction = problem.truth / problem.truth.norm()
+    spread = chance @ (estimates - mean).pow(2).sum(-1)
+    along = chance @ ((estimates - mean) @ direction) ** 2
+    return mean, float(spread), float(along)
+
+
+@pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
+@pytest.mark.parametrize("size", [2, 3])
+def test_groups_against_every_tuple(judge, size):
+    problem = problem_of(TINY, "p")  # 7 completions: 343 triples
+    found = estimators.of_groups(problem, judge, group_size=size)
+    mean, spread, along = brute_force(problem, judge, size)
+    assert_close(found.mean, mean, rtol=0, atol=1e-10)
+    assert found.variance == pytest.approx(spread, abs=1e-10)
+    assert found.variance_along == pytest.approx(along, abs=1e-10)
+
+
+def test_pairs_of_the_word_world(world):
+    problem = problem_of(world, "praise", std=0.5)
+    for name in ("leave-one-out", "z-score"):
+        found = estimators.of_groups(problem, JUDGES[name], group_size=2)
+        # E‖ĝ‖² over 341² pairs from Gram matrices: ĝ = ½ (w_ij s_i + w_ji s_j)
+        pairs = torch.stack(torch.meshgrid(problem.rewards, problem.rewards, indexing="ij"), -1)
+        judged = JUDGES[name](pairs)
+        gram, chance = problem.scores @ problem.scores.T, problem.probability
+        first, second = judged[..., 0], judged[..., 1]
+        square = 0.25 * (first**2 * gram.diag()[:, None] + second**2 * gram.diag()[None]
+                         + 2 * first * second * gram)  # fmt: skip
+        expected = float(chance @ square @ chance) - float(found.mean @ found.mean)
+        assert found.variance == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_truth_is_autograds(world):
+    for policy in (
+        tabular.TablePolicy(world, std=0.5, generator=torch.Generator().manual_seed(1)),
+        models.word_transformer(world, seed=7),
+    ):
+        call = policy if isinstance(policy, tabular.TablePolicy) else models.as_policy(policy)
+        theta = list(policy.parameters())
+        problem = estimators.gradient_problem(call, theta, world, "pan")
+        expected = exact.objective_gradient(call, theta, world, "pan")
+        assert_close(problem.truth, expected, rtol=0, atol=1e-10)
+        found = estimators.of_terms(problem, problem.rewards[:, None] * problem.scores)
+        assert found.bias < 1e-10 and found.cosine == pytest.approx(1)
+        assert_close(problem.probability @ problem.scores, 0 * expected, rtol=0, atol=1e-10)
+
+
+def test_groups_of_independent_judgements_are_terms(world):
+    problem = problem_of(world, "praise", std=0.5)
+    for baseline in (0.0, 0.7, -3.0):
+        terms = (problem.rewards - baseline)[:, None] * problem.scores
+        single = estimators.of_terms(problem, terms, count=6)
+        group = estimators.of_groups(problem, lambda r, b=baseline: r - b, group_size=6)
+        assert_close(single.mean, group.mean, rtol=0, atol=1e-10)
+        assert single.variance == pytest.approx(group.variance, rel=1e-10)
+        assert single.variance_along == pytest.approx(group.variance_along, rel=1e-10)
+
+
+def bernoulli(p):
+    """One logit, reward = action. ∇ log p(1) = 1 − p, ∇ log p(0) = −p."""
+    return estimators.GradientProblem(
+        probability=torch.tensor([1 - p, p], dtype=torch.float64),
+        rewards=torch.tensor([0.0, 1.0], dtype=torch.float64),
+        word_scores=torch.tensor([[-p], [1 - p]], dtype=torch.float64),
+        moves=torch.tensor([[0], [1]]),
+    )
+
+
+def test_a_bernoulli_policy_has_the_known_numbers():
+    """Groups of 4: E[ĝ]/∇J and Var/(∇J)² of four judgements, as others have found them."""
+    known = {
+        "none": (1.000, 1.00), "mean of the group": (0.750, 0.41),
+        "leave-one-out": (1.000, 0.73), "z-score": (1.435, 1.45),
+    }  # fmt: skip
+    problem = bernoulli(0.2)
+    for name, (scale, variance) in known.items():
+        found = estimators.of_groups(problem, JUDGES[name], group_size=4)
+        square = float(problem.truth @ problem.truth)
+        assert found.scale == pytest.approx(scale, abs=1e-3), name
+        assert found.variance / square == pytest.approx(variance, abs=5e-3), name
+    rare = bernoulli(0.98)
+    ratios = [estimators.of_groups(rare, JUDGES[name], group_size=4).variance
+              / float(rare.truth @ rare.truth) for name in ("none", "leave-one-out")]  # fmt: skip
+    assert ratios == pytest.approx([0.01, 11.92], abs=6e-3)
+
+
+def test_reward_to_go_and_advantages_by_the_word_have_the_same_mean(world):
+    table = tabular.TablePolicy(world, std=0.5, generator=torch.Generator().manual_seed(0))
+    problem = estimators.gradient_problem(table, [table.logits], world, "praise")
+    with torch.no_grad():
+        found = values.policy_values(table, world, "praise")
+    none = estimators.of_terms(problem, problem.rewards[:, None] * problem.scores)
+    ratio = {}
+    for name, judged in (
+        ("V", problem.rewards[:, None] - estimators.word_advantages(
+            [v[:, None].expand(-1, 5) for v in found.value], problem)),
+        ("A", estimators.word_advantages(found.advantage, problem)),
+    ):  # fmt: skip
+        moments = estimators.of_terms(problem, problem.combine(judged))
+        assert moments.bias < 1e-10
+        ratio[name] = moments.variance / none.variance
+    mean = float(problem.probability @ problem.rewards)
+    best = estimators.best_constant(problem)
+    for name, b in (("mean", mean), ("best", best)):
+        terms = (problem.rewards - b)[:, None] * problem.scores
+        ratio[name] = estimators.of_terms(problem, terms).variance / none.variance
+    print({name: round(value, 3) for name, value in ratio.items()})
+    assert ratio["A"] < ratio["V"] < ratio["best"] < ratio["mean"] < 1
+
+
+def test_too_many_counts_are_refused_and_so_are_unfair_judges():
+    many = problem_of(worlds.WORD_WORLD, "praise")
+    many = estimators.GradientProblem(
+        many.probability, torch.arange(341.0).double(), many.word_scores, many.moves
+    )
+    with pytest.raises(ValueError, match="smaller group"):
+        estimators.of_groups(many, advantages.leave_one_out, group_size=8)
+    with pytest.raises(ValueError, match="equal rewards"):
+        estimators.of_groups(
+            problem_of(TINY, "p"), lambda r: r * torch.arange(r.shape[-1]), group_size=3
+        )
+    assert estimators.share_out(3, 2).tolist() == [[0, 3], [1, 2], [2, 1], [3, 0]]
+    assert estimators.share_out(2, 1).tolist() == [[2]]
