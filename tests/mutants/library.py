@@ -2,9 +2,11 @@
 
 A mutant that the tests let pass is a defect of the tests. Add one for every mistake that you can
 imagine a tired author making, name it after the mistake, and say which test file must catch it.
+They are found by name: `bugs_chapterNN.py`, each with a list MUTANTS.
 """
 
-import bugs_chapter01
-import bugs_chapter03
+from importlib import import_module
+from pathlib import Path
 
-MUTANTS = [*bugs_chapter01.MUTANTS, *bugs_chapter03.MUTANTS]
+FILES = sorted(Path(__file__).parent.glob("bugs_chapter*.py"))
+MUTANTS = [mutant for file in FILES for mutant in import_module(file.stem).MUTANTS]

@@ -1,19 +1,17 @@
 """Tests of the exercise checkers: wrong answers are diagnosed, right ones of any form accepted."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import answers_chapter00  # noqa: E402
-import answers_chapter01  # noqa: E402
-import answers_chapter03  # noqa: E402
-
 pytestmark = pytest.mark.mutants
 
-CHAPTERS = [answers_chapter00, answers_chapter01, answers_chapter03]
+FILES = sorted(Path(__file__).parent.glob("answers_chapter*.py"))
+CHAPTERS = [import_module(file.stem) for file in FILES]
 WRONG = [case for chapter in CHAPTERS for case in chapter.WRONG]
 RIGHT = [case for chapter in CHAPTERS for case in chapter.RIGHT]
 STUBS = {check: stub for chapter in CHAPTERS for check, stub in chapter.STUBS.items()}
@@ -48,6 +46,9 @@ def test_stubs_are_not_attempted_yet(check, nothing, capsys):
 
 
 def test_every_exercise_has_wrong_and_right_answers():
+    sources = (Path(__file__).parents[2] / "notebooks" / "src").glob("*.md")
+    with_exercises = {s.name[:2] for s in sources if "### Exercise" in s.read_text()}
+    assert with_exercises == {file.stem[-2:] for file in FILES}
     for chapter in CHAPTERS:
         checks = {getattr(chapter.check, n) for n in dir(chapter.check) if n.startswith("exercise")}
         assert {check for check, _, _ in chapter.WRONG} == checks
