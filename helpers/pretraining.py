@@ -215,7 +215,7 @@ def kl_along(lm: models.LanguageModel, texts: Sequence[str], truth: Tensor) -> T
         truth: (B, T, V) float64 nats, from `exact_conditionals(lm, texts)`.
     Returns:
         (B,) float64, nats.
-    Source: chapter 02, eq. (2.4); Cover and Thomas (2006), theorem 2.5.3.
+    Source: chapter 02, eq. (2.3); Cover and Thomas (2006), theorem 2.5.3.
     """
     token_ids, lengths = encode(lm, texts)
     logits = models.as_policy(lm.model)(token_ids[:, :-1]).double()

@@ -52,7 +52,7 @@ def main() -> None:
     model.config.bos_token_id = model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    eos_ids = (tokenizer.convert_tokens_to_ids(EOS),)
+    eos_ids = (tokenizer.get_vocab()[EOS],)
     lm = models.LanguageModel(model, tokenizer, eos_ids, models.context_length(model))
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(SEED)

@@ -17,6 +17,14 @@ from helpers.plotting.chapter01 import (
     sampled_against_exact,
     samplers,
 )
+from helpers.plotting.chapter02 import (
+    entropy_plus_kl,
+    gradient_norms,
+    honest_and_gaming,
+    learning_curve,
+    two_critics,
+    two_teachers,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
@@ -24,7 +32,11 @@ __all__ = [
     "Figure",
     "conditionals",
     "diagonal",
+    "entropy_plus_kl",
+    "gradient_norms",
+    "honest_and_gaming",
     "icicle",
+    "learning_curve",
     "loop_diagram",
     "png",
     "prefix_tree",
@@ -33,5 +45,7 @@ __all__ = [
     "sampled_against_exact",
     "samplers",
     "show",
+    "two_critics",
+    "two_teachers",
     "use_style",
 ]
