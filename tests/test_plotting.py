@@ -31,6 +31,18 @@ def figures(world, table) -> dict:
         "diagonal": plotting.diagonal([-1.0, -2.0], [-1.1, -2.0], xlabel="x", ylabel="y"),
         "reward": plotting.reward_and_share([0.0, 1.0], [1.0, 0.5], start=0.0, mark=1),
         "loop": plotting.loop_diagram(),
+        "teachers": plotting.two_teachers(),
+        "learning curve": plotting.learning_curve([40.0, 20.0, 13.5], floor=13.0, steps=5),
+        "entropy and kl": plotting.entropy_plus_kl([0, 5], [9.0, 1.0], [22.0, 14.0], [0.5, 0.5],
+                                                   entropy=13.0),
+        "gradient norms": plotting.gradient_norms(
+            [1, 4], {"data": [[2.0, 1.5]], "own": [[2.0, 1.0]]}, exact=1.4),
+        "critics": plotting.two_critics(
+            [0.2, 0.4, 0.6], [13.2, 13.0, 13.1], [-0.5, -0.2, 0.2], data=(0.4, 13.0, -0.2),
+            model=(0.6, 13.1, 0.2)),
+        "honest and gaming": plotting.honest_and_gaming(
+            {"length": ([3.0, 4.0, 8.0], 30.0, "words"), "flat": ([1.0, 1.0], 1.0, "units"),
+             "empty": ([], 2.0, "units")}, honest="3 reviews", gaming="spam"),
     }  # fmt: skip
 
 
@@ -39,7 +51,7 @@ def test_every_figure_draws_and_its_axes_are_labelled(world, table):
         assert plotting.png(figure).startswith(b"\x89PNG"), name
         visible = [ax for ax in figure.axes if ax.axison]
         assert all(ax.get_ylabel() or ax.get_title(loc="left") for ax in visible), name
-        assert name == "loop" or any(ax.get_ylabel() for ax in figure.axes), name
+        assert name in ("loop", "teachers") or any(ax.get_ylabel() for ax in figure.axes), name
 
 
 def test_the_same_figure_gives_the_same_bytes(world, table):

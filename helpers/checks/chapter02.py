@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -103,39 +104,37 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
         "cross_entropy": cross_entropy,
         "divergence": cross_entropy - entropy,
     }
-    log_2, miscounted = math.log(2), "a text has 3 tokens on average: 2 “ha” and its end"
+    log_2, log_4, go_on = math.log(2), math.log(4), math.log(4 / 3)
+    bits, choice = "nats, please: use the natural logarithm.", "that is per choice; there are 2."
+    three = "a text has 3 tokens on average: 2 “ha”, the first one too, and its end."
     mistakes: dict[str, dict[str, Tensor | float]] = {
         "entropy": {
             "that is one choice; there is one after each “ha”, and 2 of them on average.": log_2,
             "the first “ha” is certain and surprises nobody: 2 choices, not 3.": 3 * log_2,
-            "nats, please: use the natural logarithm.": 2.0,
+            bits: 2.0,
         },
         "floor_per_token": {
-            f"{miscounted}. The first “ha” counts, though it is certain.": log_2,
+            three: log_2,
             "that is per text; divide by the number of tokens.": 2 * log_2,
-            "nats, please: use the natural logarithm.": 2 / 3,
+            bits: 2 / 3,
         },
         "perplexity": {
-            f"{miscounted}, so it is below that of a coin.": 2.0,
+            f"{three} So it is below that of a coin.": 2.0,
             "that is the exponential of nats per text; per token, please.": 4.0,
             "the exponential of nats, not the nats themselves.": entropy / tokens,
         },
         "cross_entropy": {
-            "a text ends once, and goes on once on average: both are paid for.": math.log(4),
-            "that is the going on alone; stopping is paid for too.": math.log(4 / 3),
-            "that is the entropy of the model itself; the critic draws, the model pays.": (
-                math.log(4) + 3 * math.log(4 / 3)
-            ),
-            "that is per choice; a text has 2 on average.": cross_entropy / 2,
+            "a text ends once, and goes on once on average: both are paid for.": log_4,
+            "that is the going on alone; stopping is paid for too.": go_on,
+            "that is the entropy of the model itself; the critic draws.": log_4 + 3 * go_on,
+            choice: cross_entropy / 2,
             "that is the critic's entropy: this model is surprised more than that.": entropy,
         },
         "divergence": {
             "that is the cross-entropy; the entropy is no fault of the model's.": cross_entropy,
-            "that is KL(model ‖ data); the critic draws, so it stands first.": (
-                math.log(0.5) + 3 * math.log(1.5)
-            ),
+            "that is KL(model ‖ data); the critic draws.": 3 * math.log(1.5) - log_2,
             "the sign is turned: cross-entropy minus entropy.": entropy - cross_entropy,
-            "that is per choice; a text has 2 on average.": (cross_entropy - entropy) / 2,
+            choice: (cross_entropy - entropy) / 2,
         },
     }
     for name, value in expected.items():
@@ -147,18 +146,42 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
     checks.passed("2.2", "all five agree with a list of 400 texts.")
 
 
-def _cases() -> list[tuple[TokenWorld, str, Levels, Levels]]:
-    """World, prompt, and the conditionals of two different tables."""
+@dataclass(frozen=True)
+class _Case:
+    """Two tables under one prompt, and their conditionals, as `exact.state_logprobs`."""
+
+    world: TokenWorld
+    prompt: str
+    tables: tuple[tabular.TablePolicy, tabular.TablePolicy]  # data, model
+    data: Levels
+    model: Levels
+
+    def joint(self, which: int) -> Tensor:
+        """(N,) log-probability of every completion under the data (0) or the model (1)."""
+        return exact.completion_logprobs(self.tables[which], self.world, self.prompt)
+
+
+def _cases() -> list[_Case]:
     generator, cases = torch.Generator().manual_seed(23), []
     for world in WORLDS:
-        data, model = (tabular.TablePolicy(world, std=1.0, generator=generator) for _ in range(2))
-        with torch.no_grad():
-            cases += [
-                (world, prompt, exact.state_logprobs(data, world, prompt),
-                 exact.state_logprobs(model, world, prompt))
-                for prompt in world.prompts
-            ]  # fmt: skip
+        data = tabular.TablePolicy(world, std=1.0, generator=generator)
+        model = tabular.TablePolicy(world, std=1.0, generator=generator)
+        for prompt in world.prompts:
+            with torch.no_grad():
+                levels = [exact.state_logprobs(table, world, prompt) for table in (data, model)]
+            cases.append(_Case(world, prompt, (data, model), *levels))
     return cases
+
+
+def _ask(function: Callable[[Levels, Levels], Any], case: _Case) -> Any:
+    """The reader's answer, from copies that must come back unchanged."""
+    given = [[z.clone() for z in levels] for levels in (case.data, case.model)]
+    answer = function(given[0], given[1])
+    pairs = zip([*given[0], *given[1]], [*case.data, *case.model], strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs), (
+        "the function wrote into its argument; make new tensors."
+    )
+    return answer
 
 
 def _reach(levels: Levels) -> Levels:
@@ -170,23 +193,6 @@ def _reach(levels: Levels) -> Levels:
     return reach
 
 
-def _joint(world: TokenWorld, levels: Levels) -> Tensor:
-    """(N,) log-probability of every completion: each text's words, one by one."""
-    every = exact.enumerate_completions(world)
-    rows = []
-    for ids, length in zip(every.completion_ids.tolist(), every.lengths.tolist(), strict=True):
-        state, total = 0, torch.zeros((), dtype=torch.float64)
-        for t in range(length):
-            total = total + levels[t][state, ids[t]]
-            state = state * world.num_continuing + ids[t]
-        rows.append(total)
-    return torch.stack(rows)
-
-
-def _copies(levels: Levels) -> Levels:
-    return [level.detach().clone() for level in levels]
-
-
 def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
     """`kl_by_steps(data, model)`: KL between completions, from conditionals alone.
 
@@ -196,46 +202,33 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
         AssertionError: with a diagnosis.
     """
     cases = _cases()
-    given = [(_copies(data), _copies(model)) for _, _, data, model in cases]
-    answers = [kl_by_steps(*given[0])]
-    if checks.is_stub("2.3", answers[0]):
+    first = _ask(kl_by_steps, cases[0])
+    if checks.is_stub("2.3", first):
         return
-    answers += [kl_by_steps(*pair) for pair in given[1:]]
+    answers = [first, *(_ask(kl_by_steps, case) for case in cases[1:])]
     got = torch.stack([checks.as_numbers(a, shape=(), what="the divergence") for a in answers])
-    for (data, model), (_, _, data_before, model_before) in zip(given, cases, strict=True):
-        pairs = zip([*data, *model], [*data_before, *model_before], strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs), "the function wrote into its argument."
-    forward, backward, mistaken = [], [], []
-    for world, _, data, model in cases:
-        log_d, log_p = _joint(world, data), _joint(world, model)
-        forward.append(log_d.exp() @ (log_d - log_p))
-        backward.append(log_p.exp() @ (log_p - log_d))
+    rows = []
+    for case in cases:
+        with torch.no_grad():
+            log_d, log_p = case.joint(0), case.joint(1)
+        data, model = case.data, case.model
         local = [(a.exp() * (a - b)).sum(-1) for a, b in zip(data, model, strict=True)]
-        mistaken.append(
-            [
-                sum(r @ k for r, k in zip(_reach(model), local, strict=True)),
-                sum(k.sum() for k in local),
-                sum(k.mean() for k in local),
-                local[0][0],
-                sum(r @ k for r, k in zip(_reach(data)[:-1], local[:-1], strict=True)),
-            ]
-        )
-    model_reach, no_reach, means, first, short = (
-        torch.stack([torch.as_tensor(row[k]) for row in mistaken]) for k in range(5)
-    )
-    expected = torch.stack(forward)
+        by_data = [r @ k for r, k in zip(_reach(data), local, strict=True)]
+        by_model = [r @ k for r, k in zip(_reach(model), local, strict=True)]
+        sums, averages = [k.sum() for k in local], [k.mean() for k in local]
+        totals = [sum(x) for x in (by_model, sums, averages, by_data[:1], by_data[:-1])]
+        kls = [log_d.exp() @ (log_d - log_p), log_p.exp() @ (log_p - log_d)]
+        rows.append(torch.stack([torch.as_tensor(x) for x in (*kls, *totals)]))
+    expected, backward, model_reach, no_reach, means, first_word, short = torch.stack(rows).T
     checks.diagnose(
         got,
         expected,
         {
-            "that is KL(model ‖ data): the data draw, so their probability weights the terms.": (
-                torch.stack(backward)
-            ),
-            "the prefixes are weighted by how often the model gets there; the texts are the "
-            "data's.": model_reach,
+            "that is KL(model ‖ data): the data draw, and they weight the terms.": backward,
+            "prefixes weighted by how often the model gets there; the data draw.": model_reach,
             "each prefix counts as if it were reached for sure: weight it by d(s).": no_reach,
             "that is the mean over the prefixes of a level: weight them by d(s).": means,
-            "that is the first word alone; add what comes after.": first,
+            "that is the first word alone; add what comes after.": first_word,
             "the last level is missing.": short,
             "the sign is turned: log d − log p, weighted by d.": -expected,
         },
@@ -244,9 +237,7 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
     checks.passed("2.3", f"{len(cases)} pairs of distributions in three worlds agree.")
 
 
-_SCRIPT = (
-    "digits of another script got through: int(), isdigit() and \\d take them, [0-9] does not."
-)
+_SCRIPT = "digits of another script got through: int(), isdigit(), \\d take them, [0-9] does not."
 _SOMEWHERE = "the right number stands somewhere: a list of all numbers would be paid too."
 _STRIPPED = "a space is no digit: int() strips it, parse strictly."
 _NOT_PAID = {
@@ -312,10 +303,6 @@ def exercise_4(sum_reward: Callable[[list[str], list[str]], Any]) -> None:
         ask(["37+45="] * 1000, everything, "all three-digit strings"), shape=(1000,), what="rewards"
     )
     assert paid.nonzero().flatten().tolist() == [82], "another three-digit string is paid too."
-    shifted = checks.as_numbers(
-        ask(prompts, right[1:] + right[:1], "answers to other prompts"), shape=(7,), what="rewards"
-    )
-    assert shifted.sum() == 0, "the answer to another prompt is paid: compare with its own prompt."
     checks.passed("2.4", f"{len(_NOT_PAID)} odd completions and 999 wrong ones earn nothing.")
 
 
@@ -373,14 +360,11 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
     """
     mistakes: dict[str, list[Tensor]] = {}
     got, expected = [], []
-    for world, _, data, model in _cases():
-        given = _copies(data), _copies(model)
-        answer = imitation_gradient(*given)
+    for case in _cases():
+        data, model = case.data, case.model
+        answer = _ask(imitation_gradient, case)
         if checks.is_stub("2.6", answer):
             return
-        assert all(
-            torch.equal(a, b) for a, b in zip([*given[0], *given[1]], [*data, *model], strict=True)
-        ), "the function wrote into its argument."
         assert isinstance(answer, Sequence) and len(answer) == len(data), (
             f"return a list of {len(data)} tensors, one a level."
         )
@@ -388,10 +372,10 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
             checks.as_numbers(part, shape=tuple(level.shape), what=f"level {k}").reshape(-1)
             for k, (part, level) in enumerate(zip(answer, data, strict=True))
         ]
-        logits = [level.detach().clone().requires_grad_() for level in model]
-        log_p = _joint(world, [z.log_softmax(-1) for z in logits])
-        loss = -(_joint(world, data).exp() @ log_p)
-        expected += [g.reshape(-1) for g in torch.autograd.grad(loss, logits)]
+        table = case.tables[1].logits
+        loss = -(case.joint(0).exp().detach() @ case.joint(1))
+        [slope] = torch.autograd.grad(loss, table)
+        expected.append(slope[case.world.prompts.index(case.prompt)].reshape(-1))
         wrong = {
             "the prefixes are weighted by how often the model gets there; the critic draws.": (
                 _reach(model), 1.0, 1.0),
@@ -438,28 +422,18 @@ def exercise_7(floor_given_prompt: Callable[[Grammar, int], Any]) -> None:
         return
     answers = [first, *(floor_given_prompt(g, k) for g, _, k in cases[1:])]
     got = torch.stack([checks.as_numbers(a, shape=(), what="the floor") for a in answers])
-    whole = [_entropy_given(texts, 0) for _, texts, _ in cases]
-    expected = [_entropy_given(texts, k) for _, texts, k in cases]
-    shorter = [_entropy_given(texts, max(0, k - 1)) for _, texts, k in cases]
-    longer = [_entropy_given(texts, k + 1) for _, texts, k in cases]
-    as_tensor = lambda values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
-    checks.diagnose(
-        got,
-        as_tensor(expected),
-        {
-            "that is the entropy of the whole text; the prompt is read, not scored.": (
-                as_tensor(whole)
-            ),
-            "that is the entropy of the prompt; the floor is what is left without it.": (
-                as_tensor(whole) - as_tensor(expected)
-            ),
-            "one word too few was taken away.": as_tensor(shorter),
-            "one word too many was taken away.": as_tensor(longer),
-            "the sign of the prompt's entropy is turned.": 2 * as_tensor(whole)
-            - as_tensor(expected),
-        },
-        tolerance=NEAR,
+    left = lambda length: torch.tensor(  # noqa: E731
+        [_entropy_given(texts, max(0, length(k))) for _, texts, k in cases], dtype=torch.float64
     )
+    whole, expected = left(lambda k: 0), left(lambda k: k)
+    mistakes = {
+        "that is the entropy of the whole text; the prompt is read, not scored.": whole,
+        "that is the entropy of the prompt; the floor is what is left.": whole - expected,
+        "one word too few was taken away.": left(lambda k: k - 1),
+        "one word too many was taken away.": left(lambda k: k + 1),
+        "the sign of the prompt's entropy is turned.": 2 * whole - expected,
+    }
+    checks.diagnose(got, expected, mistakes, tolerance=NEAR)
     checks.passed("2.7", f"{len(cases)} cases agree with a list of all texts.")
 
 
