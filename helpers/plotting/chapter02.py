@@ -227,7 +227,7 @@ def honest_and_gaming(
             heights[int((value - edges[0]) / width)] += 1
         ax.stairs(heights, edges, fill=True, color=COLORS["reward"], label=honest)
         ax.axvline(other, color=COLORS["behavior"], linewidth=2.5, label=gaming)
-        ax.set(title=name, xlim=(edges[0], edges[-1]), ylim=(0, 1.05 * max(heights)))
+        ax.set(title=name, xlim=(edges[0], edges[-1]), ylim=(0, 1.05 * max(1, *heights)))
         ax.set(xlabel=unit, ylabel="reviews", yticks=[])
         ax.xaxis.set_label_coords(0.5, -0.16)
         ax.yaxis.set_label_coords(-0.03, 0.5)
