@@ -73,10 +73,10 @@ def learning_curve(
     ]  # fmt: skip
     ax.plot(xs, means, color=COLORS["policy"], linewidth=2, label=f"mean of the last {window}")
     ax.axhline(floor, color=COLORS["exact"], linestyle="--", label="entropy of the grammar, exact")
-    ax.set(xlim=(0, steps), ylim=(0, 48), ylabel="cross-entropy (nats per review)")
+    ax.set(xlim=(0, steps), ylim=(0, 56), ylabel="cross-entropy (nats per review)")
     ax.set_xlabel("step")
     label_x(ax, {steps * k / 5: f"{steps * k // 5}" for k in range(6)})
-    label_y(ax, {float(y): f"{y}" for y in range(0, 41, 10)})
+    label_y(ax, {float(y): f"{y}" for y in range(0, 51, 10)})
     ax.xaxis.set_label_coords(0.5, -0.09)
     ax.yaxis.set_label_coords(-0.06, 0.5)
     ax.legend(loc="upper right")
