@@ -303,6 +303,9 @@ def exercise_4(sum_reward: Callable[[list[str], list[str]], Any]) -> None:
         ask(["37+45="] * 1000, everything, "all three-digit strings"), shape=(1000,), what="rewards"
     )
     assert paid.nonzero().flatten().tolist() == [82], "another three-digit string is paid too."
+    others = ask(prompts, right[1:] + right[:1], "answers to other prompts")
+    paid = checks.as_numbers(others, shape=(7,), what="the rewards")
+    assert paid.sum() == 0, "the answer to another prompt is paid: look at its own prompt."
     checks.passed("2.4", f"{len(_NOT_PAID)} odd completions and 999 wrong ones earn nothing.")
 
 

@@ -249,6 +249,12 @@ VERIFIERS = [
     (verifier(lambda x, w: x == w.lstrip("0")), "in the right form"),
     (verifier(lambda x, w: x == "082"), "in the right form"),
     (verifier(lambda x, w: x == w or x == "999"), "another three-digit"),
+    (
+        lambda prompts, completions: [
+            float(p != "37+45=" or x == "082") for p, x in zip(prompts, completions, strict=True)
+        ],
+        "another prompt",
+    ),
     (lambda prompts, completions: 1.0, "should have shape"),
     (lambda prompts, completions: [1.0] * len(prompts), "earns 1"),
     (lambda prompts, completions: [float(x == "082") for x in completions], "in the right form"),
