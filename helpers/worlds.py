@@ -147,10 +147,23 @@ LIKED, DISLIKED = ("loved", "enjoyed", "admired"), ("hated", "regretted", "endur
 PRAISE_NOUNS, BLAME_NOUNS = ("treat", "triumph", "gem"), ("mess", "bore", "flop")
 
 
-def _reviews_grammar() -> Grammar:
-    """Rules as nonterminal → [(weight, symbols, sentiment)]; + and − are kinds of clause."""
+def reviews_grammar(praise: float = 0.4) -> Grammar:
+    """The reviews of two critics: one starts with praise, the other with blame.
+
+    Rules are nonterminal → [(weight, symbols, sentiment)]; + and − are kinds of clause. The
+    first clause says which critic writes, so that a text has one derivation in the mixture too.
+
+    Args:
+        praise: in [0, 1], share of the reviews that start with praise. In the course's own
+            grammar, `REVIEWS`, it is 0.4: critics are hard to please.
+    Raises:
+        ValueError: praise is not a share.
+    """
+    if not 0 <= praise <= 1:
+        raise ValueError(f"praise must lie in [0, 1], got {praise}.")
+    critics = [(5 * praise, "CLAUSE+ REST+", 0.0), (5 * (1 - praise), "CLAUSE- REST-", 0.0)]
     rules: dict[str, list[tuple[float, str, float]]] = {
-        "REVIEW": [(2, "CLAUSE+ REST+", 0), (3, "CLAUSE- REST-", 0)],  # critics are hard to please
+        "REVIEW": [rule for rule in critics if rule[0] > 0],
         "NOUN": [(1 / (rank + 2), noun, 0) for rank, noun in enumerate(NOUNS)],
         "VERB": [(4, "was", 0), (2, "felt", 0), (2, "seemed", 0), (1, "looked", 0)],
         "DEGREE": [(3, "very", 0), (2, "rather", 0), (1, "truly", 0), (1, "quite", 0)],
@@ -184,7 +197,7 @@ def _reviews_grammar() -> Grammar:
     return Grammar("REVIEW", rules)
 
 
-REVIEWS = _reviews_grammar()
+REVIEWS = reviews_grammar()
 REVIEW_PROMPTS = tuple(f"the {noun}" for noun in NOUNS)
 
 _POLARITY = {word: 1 for word in (*POSITIVE, *LIKED, *PRAISE_NOUNS)}

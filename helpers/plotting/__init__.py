@@ -17,6 +17,14 @@ from helpers.plotting.chapter01 import (
     sampled_against_exact,
     samplers,
 )
+from helpers.plotting.chapter02 import (
+    entropy_plus_kl,
+    gradient_norms,
+    honest_and_gaming,
+    learning_curve,
+    two_critics,
+    two_teachers,
+)
 from helpers.plotting.chapter03 import (
     credit,
     discount_curves,
@@ -28,24 +36,30 @@ from helpers.plotting.chapter03 import (
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
-    "credit",
-    "discount_curves",
-    "number_tree",
-    "q_and_advantage",
-    "rewards_along",
-    "value_tree",
     "COLORS",
     "Figure",
     "conditionals",
+    "credit",
     "diagonal",
+    "discount_curves",
+    "entropy_plus_kl",
+    "gradient_norms",
+    "honest_and_gaming",
     "icicle",
+    "learning_curve",
     "loop_diagram",
+    "number_tree",
     "png",
     "prefix_tree",
+    "q_and_advantage",
     "reward_and_share",
+    "rewards_along",
     "running_product",
     "sampled_against_exact",
     "samplers",
     "show",
+    "two_critics",
+    "two_teachers",
     "use_style",
+    "value_tree",
 ]

@@ -4,14 +4,19 @@ One module a chapter; readers call them all as `widgets.Name`.
 """
 
 from helpers.widgets.chapter01 import SamplerExplorer, TreeExplorer, compare_sampler
+from helpers.widgets.chapter02 import CriticsExplorer, RewardBench, mix_critics, try_completion
 from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_values
 
 __all__ = [
+    "CriticsExplorer",
     "PAYMENTS",
+    "RewardBench",
     "SamplerExplorer",
     "TreeExplorer",
     "ValueExplorer",
     "compare_sampler",
+    "mix_critics",
     "pay",
     "tree_of_values",
+    "try_completion",
 ]
