@@ -15,7 +15,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 # A module may import from lower floors, and on its own floor what stands before it.
 FLOORS = [
     ["logprobs", "kl", "importance"],
-    ["grammar", "worlds", "exact", "values", "tabular"],
+    ["grammar", "worlds", "exact", "values", "tabular", "learning", "moments"],
     ["models", "rollout", "pretraining"],
     ["plotting", "widgets", "checks"],
 ]
