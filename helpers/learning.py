@@ -278,13 +278,12 @@ def update_q(
         power: of the step size 1 / visits^power.
     Source: chapter 04, eqs. (4.4), (4.6) and (4.7).
     """
-    for t, (state, word, reward, following) in enumerate(text):
-        target = reward
-        if following is not None:
-            target += gamma * bootstrap(q_table[following], text[t + 1][1], following)
-        visits[state][word] += 1
-        step = visits[state][word] ** -power
-        q_table[state][word] += step * (target - q_table[state][word])
+    for t, (state, word, target, following) in enumerate(text, start=1):
+        if following is not None:  # target is the reward, and this is what comes on top
+            target += gamma * bootstrap(q_table[following], text[t][1], following)
+        row, seen = q_table[state], visits[state]
+        seen[word] += 1
+        row[word] += seen[word] ** -power * (target - row[word])
 
 
 def learn_from_log(
@@ -354,7 +353,7 @@ def learn_by_writing(
     return _look(texts, learn, q_table, at)
 
 
-def greedy_word(row: Sequence[float], epsilon: float, u: float) -> int:
+def greedy_word(row: list[float], epsilon: float, u: float) -> int:
     """The ε-greedy choice; of equally good words the first.
 
     Args:
@@ -364,8 +363,7 @@ def greedy_word(row: Sequence[float], epsilon: float, u: float) -> int:
     """
     if u < epsilon:
         return int(u / epsilon * len(row))
-    best = max(row)
-    return next(word for word, value in enumerate(row) if value == best)
+    return row.index(max(row))
 
 
 def _fresh(shape: tuple[int, int], initial: float) -> tuple[Table, list[list[int]]]:

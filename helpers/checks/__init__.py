@@ -40,7 +40,8 @@ def as_numbers(value: Any, *, shape: tuple[int, ...], what: str) -> Tensor:
         AssertionError: it is not a number, or has another shape.
     """
     try:
-        tensor = torch.as_tensor(value).detach().double()
+        exact = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        tensor = exact.detach().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise AssertionError(f"{what} should be numbers, got {type(value).__name__}.") from error
     assert tuple(tensor.shape) == shape, (

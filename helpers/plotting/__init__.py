@@ -17,6 +17,14 @@ from helpers.plotting.chapter01 import (
     sampled_against_exact,
     samplers,
 )
+from helpers.plotting.chapter04 import (
+    estimators,
+    learning_curves,
+    maximisation_bias,
+    running_estimates,
+    two_answers,
+    variance_growth,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
@@ -24,14 +32,20 @@ __all__ = [
     "Figure",
     "conditionals",
     "diagonal",
+    "estimators",
     "icicle",
+    "learning_curves",
     "loop_diagram",
+    "maximisation_bias",
     "png",
     "prefix_tree",
     "reward_and_share",
+    "running_estimates",
     "running_product",
     "sampled_against_exact",
     "samplers",
     "show",
+    "two_answers",
     "use_style",
+    "variance_growth",
 ]
