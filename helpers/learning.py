@@ -2,7 +2,7 @@
 
 Plain Python on lists, because each method is one line of arithmetic and should look like it.
 States are numbered as in `tabular.TablePolicy`: the empty prefix is 0, then the one-word
-prefixes, and so on. A **log** is a list of completions, a completion a list of transitions
+prefixes, and so on. A **log** is a list of texts, a completion a sequence of transitions
 (state, word, reward, next state), and the next state is None where the text is over: not −1,
 which Python would read as the last row of a table.
 
@@ -69,7 +69,7 @@ def read_log(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Log:
         tree: where words lead.
         texts: word ids of each completion, complete, from its first word on.
     Returns:
-        One list of transitions a text.
+        One sequence of transitions a text.
     Raises:
         ValueError: a text goes on after its end, or stops before.
     """
@@ -84,7 +84,7 @@ def read_log(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Log:
             state = transitions[-1][3]
         if state is not None:
             raise ValueError(f"the text {list(text)} is not complete.")
-        log.append(transitions)
+        log.append(tuple(transitions))
     return log
 
 
@@ -105,7 +105,7 @@ def write_log(
         generator: the source of chance.
         anywhere: begin each text at a state drawn uniformly from all S, not at the empty prefix.
     Returns:
-        `count` lists of transitions.
+        `count` texts, each a sequence of transitions.
     Raises:
         ValueError: the table is not (S, A).
     """
@@ -126,11 +126,11 @@ def _texts(
     count: int,
     generator: torch.Generator,
     anywhere: bool,
-) -> Iterator[list[Transition]]:
+) -> Iterator[Sequence[Transition]]:
     """One text after the other; `choose` sees the state and a number in [0, 1)."""
     depth = _depth(tree)
-    for begin in range(0, count, 10_000):
-        size = (min(10_000, count - begin), depth + 1)
+    for begin in range(0, count, 1000):
+        size = (min(1000, count - begin), depth + 1)
         draws = torch.rand(size, generator=generator, dtype=torch.float64)
         for u in draws.tolist():
             state: int | None = int(u[0] * tree.shape[0]) if anywhere else 0
@@ -138,7 +138,7 @@ def _texts(
             while state is not None:
                 text.append(tree.transitions[state][choose(state, u[len(text) + 1])])
                 state = text[-1][3]
-            yield text
+            yield tuple(text)  # a tuple of plain tuples costs the garbage collector nothing
 
 
 def _depth(tree: TokenTree) -> int:
