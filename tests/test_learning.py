@@ -141,11 +141,23 @@ def test_arguments_are_not_changed(log):
 # ------------------------------------------------------------------------------------- chance
 
 
+def test_the_greedy_choice_has_its_share_of_the_uniform_draw():
+    row, count = [1.0, 3.0, 3.0, 0.0], 4000
+    for epsilon in (0.0, 0.2, 1.0):
+        words = [learning.greedy_word(row, epsilon, (k + 0.5) / count) for k in range(count)]
+        share = torch.tensor(words).bincount(minlength=4) / count
+        expected = torch.full((4,), epsilon / 4)
+        expected[1] += 1 - epsilon  # the first of the two best
+        assert_close(share, expected, rtol=0, atol=1e-3)
+
+
 def texts_of(world, log):
     index = {text: i for i, text in enumerate(exact.enumerate_completions(world).texts)}
     counts = torch.zeros(len(index))
     for text in log:
-        counts[index[world.decode([step[1] for step in text])]] += 1
+        words = world.decode([step[1] for step in text])
+        assert words in index, f"{words!r} is no completion of this world"
+        counts[index[words]] += 1
     return counts
 
 
@@ -169,16 +181,6 @@ def test_drafts_are_uniform_and_impossible_words_are_never_written(world, genera
     assert exact.chi_square_p_value(starts, torch.full((85,), 1 / 85)) > 1e-4
     with pytest.raises(ValueError, match="must be"):
         learning.write_log(tree, probs[:5], 1, generator=generator)
-
-
-def test_the_greedy_choice_has_its_share_of_the_uniform_draw():
-    row, count = [1.0, 3.0, 3.0, 0.0], 4000
-    for epsilon in (0.0, 0.2, 1.0):
-        words = [learning.greedy_word(row, epsilon, (k + 0.5) / count) for k in range(count)]
-        share = torch.tensor(words).bincount(minlength=4) / count
-        expected = torch.full((4,), epsilon / 4)
-        expected[1] += 1 - epsilon  # the first of the two best
-        assert_close(share, expected, rtol=0, atol=1e-3)
 
 
 def test_the_same_seed_gives_the_same_table(world):

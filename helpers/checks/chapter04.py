@@ -106,7 +106,7 @@ def exercise_2(q_learning: Callable[..., Any]) -> None:
             ) from error
         if number == 0 and checks.is_stub("4.2", answer):
             return
-        assert given == log, "the log was changed."
+        assert given == log, "the log was changed: only read it."
         got = checks.as_numbers(answer, shape=tree.shape, what="the table")
 
         def learn(bootstrap: Any = learning.best_value, log: Any = log, tree: Any = tree,
@@ -121,7 +121,7 @@ def exercise_2(q_learning: Callable[..., Any]) -> None:
             ),
             "this bootstraps from the mean over words; Q-learning takes the best.": learn(average),
             "this bootstraps from nothing: the next state's best Q is missing.": learn(gamma=0.0),
-            "γ is missing.": learn(gamma=1.0),
+            "γ is missing in front of the next state's best Q.": learn(gamma=1.0),
             "the step size is 1 instead of 1 / visits.": learn(power=0.0),
             "the step size is not 1 / visits: is it a square root?": learn(power=0.5),
             "this reads the log backwards; read the texts in order.": learn(log=log[::-1]),
@@ -176,10 +176,10 @@ def exercise_3(per_decision: Callable[..., Any]) -> None:
             "each reward is weighed by its own word's ratio only; the words before it decide "
             "whether the state is reached at all.": of(log_ratio.exp()),
             "the product of ratios stops before word t; word t belongs to it.": of(before),
-            "no ratio is in it.": of(torch.ones_like(prefix)),
+            "no ratio is in it: this is the writer's own mean.": of(torch.ones_like(prefix)),
             "this is a sum of log-ratios; take exp.": of(log_ratio.cumsum(-1)),
             "the ratio is inverted: π over μ, not μ over π.": of(inverted),
-            "γ is missing.": of(prefix, gamma=1.0),
+            "γ is missing: the reward of word t counts γ^(t−1).": of(prefix, gamma=1.0),
             "the first word is discounted already; it counts γ^0.": of(prefix) * gamma,
             "this is the sum over the texts; an estimate is their mean.": of(prefix) * shape[0],
             "divided by the number of words; divide by the number of texts.": (
@@ -306,7 +306,9 @@ def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
     assert bool((probs > 0).all()), (
         "some probability is 0: then coverage fails, and the estimate is biased. Small is enough."
     )
-    assert torch.allclose(probs.sum(-1), torch.ones(85).double(), atol=1e-6), "rows must sum to 1."
+    assert torch.allclose(probs.sum(-1), torch.ones(85).double(), atol=1e-6), (
+        "a row does not sum to 1."
+    )
     problem = moments.off_policy(target, tabular.table_policy(probs, WORLD), WORLD, "praise")
     mu, rho, reward = problem.probability, problem.ratio, problem.returns
     rare = torch.zeros(len(mu), dtype=torch.bool)
@@ -371,7 +373,7 @@ def exercise_7(q_of_policy: Callable[..., Any]) -> None:
             "this is near the Q of the log's writer: the next word of the log is the writer's, "
             "and its share belongs to the target policy.": other,
             "this is near Q*: the maximum is not what the target policy does.": best,
-            "γ is missing.": undiscounted,
+            "γ is missing in front of the next state.": undiscounted,
             "the next state is missing: these are rewards alone.": none,
         }
         near = {message: float((got - table).pow(2).mean()) for message, table in rivals.items()}
@@ -393,7 +395,7 @@ def exercise_8(best_behavior: Callable[..., Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    zeros = TokenWorld(("a", "."), ("p",), 4, lambda _, texts: [x.count("a") - 1.0 for x in texts])
+    zeros = TokenWorld(("a", "."), ("p",), 4, lambda _, texts: [x.count("a") < 2 for x in texts])
     for number, (world, prompt) in enumerate(((WORLD, "praise"), (WORLD, "pan"), (zeros, "p"))):
         tree, every = learning.token_tree(world, prompt), exact.enumerate_completions(world)
         generator = torch.Generator().manual_seed(number)

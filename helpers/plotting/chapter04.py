@@ -145,7 +145,7 @@ def estimators(
         color=[COLORS[role] for role in roles], label="standard deviation",
     )  # fmt: skip
     right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
-    right.set_xlim(0, limit)
+    right.set(xlim=(0, limit), title="error")
     right.set_xlabel("reward units (a bar longer than the panel is cut)", fontsize=8)
     label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     label_y(right, {})

@@ -5,5 +5,6 @@ imagine a tired author making, name it after the mistake, and say which test fil
 """
 
 import bugs_chapter01
+import bugs_chapter04
 
-MUTANTS = [*bugs_chapter01.MUTANTS]
+MUTANTS = [*bugs_chapter01.MUTANTS, *bugs_chapter04.MUTANTS]
