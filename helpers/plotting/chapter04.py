@@ -124,7 +124,7 @@ def estimators(
         title: who wrote what, for the left panel.
     """
     figure = Figure(figsize=(7.4, 3.6))  # fixed places: fitting them would double the delay
-    figure.subplots_adjust(left=0.15, right=0.985, top=0.9, bottom=0.15, wspace=0.1)
+    figure.subplots_adjust(left=0.18, right=0.985, top=0.9, bottom=0.15, wspace=0.1)
     left, right = figure.subplots(1, 2)
     rows = range(len(numbers))
     roles = ["policy", *["behavior"] * (len(numbers) - 1)]
@@ -132,17 +132,20 @@ def estimators(
     biases = [bias for _, bias, _ in numbers.values()]
     largest = max(*deviations, *biases)
     limit = next((end for end in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0) if end >= largest), 8.0)
-    for y, (mean, _, deviation), role in zip(rows, numbers.values(), roles, strict=True):
-        left.hlines(y, mean - deviation, mean + deviation, color=COLORS[role], linewidth=3)
-        left.plot(mean, y, "o" if role == "policy" else "D", color=COLORS[role], markersize=7)
+    means, shades = [mean for mean, _, _ in numbers.values()], [COLORS[role] for role in roles]
+    pairs = list(zip(means, deviations, strict=True))
+    left.hlines(rows, [m - d for m, d in pairs], [m + d for m, d in pairs], shades, linewidth=3)
+    left.scatter(means, rows, s=45, color=shades, marker="D", zorder=3)
     left.axvline(exact, color=COLORS["exact"], linestyle="--")
     left.set(xlim=(exact - 1.1 * limit, exact + 1.1 * limit), title=title)
-    left.set_xlabel("mean ± 1 std of the estimate; dashes: exact (reward units)", fontsize=8)
+    left.set_xlabel("mean ± 1 std; dashes: exact (reward units)", fontsize=8)
     label_y(left, dict(zip(rows, numbers, strict=True)))
+    left.set_ylabel("estimator")
+    left.yaxis.set_label_coords(-0.38, 0.5)
     label_x(left, {exact + limit * k: f"{exact + limit * k:.2f}" for k in (-1, 0, 1)})
     right.barh(
         [y - 0.2 for y in rows], deviations, height=0.38, edgecolor="white", hatch="//",
-        color=[COLORS[role] for role in roles], label="standard deviation",
+        color=shades, label="standard deviation",
     )  # fmt: skip
     right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
     right.set(xlim=(0, limit), title="error")
