@@ -130,3 +130,28 @@ def epsilon_greedy(q_table: Tensor, world: TokenWorld, *, epsilon: float = 0.0) 
         raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
     best = one_hot(q_table.argmax(-1), q_table.shape[-1]).double()
     return table_policy((1 - epsilon) * best + epsilon / q_table.shape[-1], world)
+
+
+@torch.no_grad()
+def exploring(
+    policy: Policy, world: TokenWorld, *, temperature: float = 1.0, epsilon: float = 0.0
+) -> TablePolicy:
+    """The policy at another temperature, mixed word by word with the uniform distribution.
+
+    Args:
+        policy: token ids → logits.
+        world: what to enumerate.
+        temperature: above 0; divides the logits first.
+        epsilon: in [0, 1]: weight of the uniform distribution.
+    Returns:
+        A table of (1 − ε) softmax(z / temperature) + ε / A.
+    Raises:
+        ValueError: the temperature is not positive, or epsilon is outside [0, 1].
+    Source: chapter 04, eq. (4.17).
+    """
+    if not temperature > 0 or not 0 <= epsilon <= 1:
+        raise ValueError(
+            f"temperature must be above 0 and epsilon in [0, 1], got {temperature} and {epsilon}."
+        )
+    tempered = (tabulate(policy, world).logits / temperature).softmax(-1)
+    return table_policy((1 - epsilon) * tempered + epsilon / world.num_actions, world)

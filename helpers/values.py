@@ -213,3 +213,40 @@ def reach_probabilities(policy: Policy, world: TokenWorld, prompt: str) -> Level
     for level in levels[:-1]:
         reach.append((reach[-1].unsqueeze(1) * level[:, :n].exp()).reshape(-1))
     return reach
+
+
+def epsilon_greedy_values(
+    world: TokenWorld,
+    prompt: str,
+    *,
+    epsilon: float,
+    gamma: float = 1.0,
+    rewards: Levels | None = None,
+) -> Values:
+    """V and Q of the writer that is ε-greedy with respect to its own Q: where SARSA ends.
+
+    Args:
+        world: what to enumerate.
+        prompt: one of the world's prompts.
+        epsilon: in [0, 1]: share of words drawn uniformly; 0 gives V* and Q*.
+        gamma: discount in [0, 1].
+        rewards: T tensors (n^k, A) of r(s, a); None takes the world's, at the end.
+    Returns:
+        The values, float64, with V(s) = (1 − ε) max Q(s, ·) + ε mean Q(s, ·).
+    Raises:
+        ValueError: epsilon or gamma is outside [0, 1].
+    Source: Sutton and Barto (2018), section 5.4; chapter 04, eq. (4.5).
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
+    rewards = transition_rewards(world, prompt) if rewards is None else rewards
+    _check(rewards, gamma)
+    values: Levels = []
+    q_values: Levels = []
+    following = None
+    for reward in reversed(rewards):
+        q_value = _q_values(reward, following, gamma)
+        following = (1 - epsilon) * q_value.max(dim=-1).values + epsilon * q_value.mean(-1)
+        values.insert(0, following)
+        q_values.insert(0, q_value)
+    return Values(values, q_values)

@@ -57,6 +57,24 @@ def figures(world, table) -> dict:
         "honest and gaming": plotting.honest_and_gaming(
             {"length": ([3.0, 4.0, 8.0], 30.0, "words"), "flat": ([1.0, 1.0], 1.0, "units"),
              "empty": ([], 2.0, "units")}, honest="3 reviews", gaming="spam"),
+        "learning curves": plotting.learning_curves(
+            {"a": {"b": (torch.tensor([[1.0, 0.5], [0.9, 0.4]]), "policy", "-")}}, [10, 100],
+            ylabel="error",
+        ),
+        "two answers": plotting.two_answers(
+            words, {"a": (probs, probs, "policy"), "b": (probs, probs, "behavior")}, prefix="not"
+        ),
+        "maximum": plotting.maximisation_bias([2, 10], [0.5, 1.5], {"a": ([0.5], "o")}),
+        "running": plotting.running_estimates(
+            [1, 10], {"a": (torch.ones(2, 2), "policy", "-"), "b": (torch.ones(2, 2), "kl", "-")},
+            exact=1.0,
+        ),
+        "estimators": plotting.estimators(
+            {"own texts": (0.1, 0.0, 0.2), "no ratio": (0.3, 0.2, 0.1)}, exact=0.1, title="a"
+        ),
+        "variance": plotting.variance_growth(
+            [1, 2], {"a": ([1.0, 2.0], "policy", "o-")}, [0, 10], {"b": ([0.0, 1.0], "-")}
+        ),
     }  # fmt: skip
 
 

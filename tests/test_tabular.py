@@ -92,3 +92,17 @@ def test_table_policy_keeps_probabilities_and_refuses_what_is_none(world):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             tabular.table_policy(wrong, world)
+
+
+def test_exploring_by_hand(world, table):
+    flat = tabular.exploring(table, world, temperature=2.0, epsilon=1.0)
+    assert_close(flat.logits.exp(), torch.full_like(flat.logits, 0.2))
+    mixed = tabular.exploring(table, world, temperature=0.5, epsilon=0.25)
+    sharp = table.logits.exp() ** 2  # e^(z / 0.5)
+    expected = 0.75 * sharp / sharp.sum(-1, keepdim=True) + 0.25 / 5
+    assert_close(mixed.logits.exp(), expected)
+    same = tabular.exploring(table, world)
+    assert_close(same.logits, table.logits.log_softmax(-1))
+    for bad in ({"temperature": 0.0}, {"epsilon": 1.2}, {"epsilon": -0.1}):
+        with pytest.raises(ValueError, match="temperature must be above 0"):
+            tabular.exploring(table, world, **bad)

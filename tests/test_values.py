@@ -54,6 +54,26 @@ def test_shaping_the_small_world_by_hand():
     same(values.shape_rewards(rewards, potential, gamma=0.5), [[[0.5, 0]], [[-5, 0]]])
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_the_epsilon_greedy_limit_is_the_q_of_its_own_policy(world, epsilon):
+    """A fixed point: Q_ε is Q^π of the policy that is ε-greedy with respect to Q_ε."""
+    for prompt, gamma in (("praise", 1.0), ("pan", 0.7)):
+        found = values.epsilon_greedy_values(world, prompt, epsilon=epsilon, gamma=gamma)
+        policy = tabular.epsilon_greedy(torch.cat(found.q_value), world, epsilon=epsilon)
+        with torch.no_grad():
+            own = values.policy_values(policy, world, prompt, gamma=gamma)
+        same(found.q_value, own.q_value)
+        same(found.value, own.value)
+        best = values.optimal_values(world, prompt, gamma=gamma)
+        if epsilon == 0:
+            same(found.q_value, best.q_value)
+        assert epsilon == 0 or found.start < best.start
+    with pytest.raises(ValueError, match="epsilon"):
+        values.epsilon_greedy_values(world, "praise", epsilon=1.1)
+    with pytest.raises(ValueError, match="gamma"):
+        values.epsilon_greedy_values(world, "praise", epsilon=0.1, gamma=2.0)
+
+
 def brute_force(policy, world, prompt, gamma, prefix=()):
     """E[γ^(steps left) R] by recursion over texts, one call of the policy a state."""
     ids = torch.tensor([[world.prompt_id(prompt), *prefix]])

@@ -33,6 +33,14 @@ from helpers.plotting.chapter03 import (
     rewards_along,
     value_tree,
 )
+from helpers.plotting.chapter04 import (
+    estimators,
+    learning_curves,
+    maximisation_bias,
+    running_estimates,
+    two_answers,
+    variance_growth,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
@@ -43,23 +51,29 @@ __all__ = [
     "diagonal",
     "discount_curves",
     "entropy_plus_kl",
+    "estimators",
     "gradient_norms",
     "honest_and_gaming",
     "icicle",
     "learning_curve",
+    "learning_curves",
     "loop_diagram",
+    "maximisation_bias",
     "number_tree",
     "png",
     "prefix_tree",
     "q_and_advantage",
     "reward_and_share",
     "rewards_along",
+    "running_estimates",
     "running_product",
     "sampled_against_exact",
     "samplers",
     "show",
+    "two_answers",
     "two_critics",
     "two_teachers",
     "use_style",
     "value_tree",
+    "variance_growth",
 ]

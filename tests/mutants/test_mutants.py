@@ -34,8 +34,10 @@ class Recorder:
 def run(files: tuple[str, ...]) -> Recorder:
     """Run test files inside this process and stop at the first failure."""
     recorder = Recorder()
-    options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "-p", "no:nbval", "-o", "addopts="]  # fmt: skip
+    without = [
+        f"-pno:{name}" for name in ("cacheprovider", "xdist", "nbval", "unraisableexception")
+    ]
+    options = ["-x", "-q", "--no-header", "--no-summary", *without, "-o", "addopts="]
     pytest.main([*options, *(str(TESTS / file) for file in files)], plugins=[recorder])
     return recorder
 

@@ -1,0 +1,450 @@
+"""Checkers of chapter 04, on-policy and off-policy."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helpers import checks, exact, importance, learning, models, moments, tabular, values
+from helpers.worlds import WORD_WORLD as WORLD
+from helpers.worlds import TokenWorld
+
+DEEP = TokenWorld(("a", "b", "."), ("p",), 5, lambda _, texts: [len(x) - 6.0 for x in texts])
+
+
+def _new_policy() -> tabular.TablePolicy:
+    """The new writer of the chapter."""
+    table = tabular.tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD)
+    with torch.no_grad():
+        for row, prompt in enumerate(WORLD.prompts):
+            table.logits[row] += torch.cat(values.optimal_values(WORLD, prompt).q_value)
+    return table
+
+
+def exercise_1(sarsa_step: Callable[..., Any]) -> None:
+    """`sarsa_step(q, transition, next_word, step, gamma)` is the new value of one entry.
+
+    Args:
+        sarsa_step: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    generator = torch.Generator().manual_seed(4)
+    table = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    cases = [  # transition, next word, step, γ
+        ((0, 1, 0.5, 2), 2, 0.25, 0.9), ((2, 2, -1.0, 5), 0, 0.5, 0.6),
+        ((3, 0, 2.0, None), None, 0.25, 0.9), ((1, 1, 0.0, 4), 1, 1.0, 1.0),
+    ]  # fmt: skip
+    got, q = [], table.tolist()
+    for number, case in enumerate(cases):
+        try:
+            value = sarsa_step(q, *case)
+        except (TypeError, IndexError) as error:
+            raise AssertionError(
+                f"{type(error).__name__} for the transition {case[0]}: at the end of a text there "
+                "is no next state to look up, and its Q counts 0."
+            ) from error
+        if number == 0 and checks.is_stub("4.1", value):
+            return
+        got.append(checks.as_numbers(value, shape=(), what="the new value"))
+    assert q == table.tolist(), "q was changed: return the new value and leave the table alone."
+
+    def every(target: Callable[..., Tensor], *, change: bool = False) -> Tensor:
+        found = []
+        for (state, word, reward, after), following, step, gamma in cases:
+            onward = torch.zeros(()) if after is None else target(state, after, following)
+            aim = reward + gamma * onward
+            old = table[state, word]
+            found.append(step * (aim - old) if change else (1 - step) * old + step * aim)
+        return torch.stack(found)
+
+    follow = lambda state, after, word: table[after, word]  # noqa: E731
+    forgotten = [0 if t[3] is None else step * (1 - g) * table[t[3], w] for t, w, step, g in cases]
+    no_reward = every(follow) - torch.tensor([step * t[2] for t, _, step, _ in cases])
+    mistakes = {
+        "this takes the best next word: that is Q-learning. SARSA takes the word that was "
+        "written.": every(lambda state, after, word: table[after].max()),
+        "this takes the mean over next words; SARSA takes the one that was written.": every(
+            lambda state, after, word: table[after].mean()
+        ),
+        "γ is missing in front of the next Q.": every(follow) + torch.tensor(forgotten),
+        "the reward is missing.": no_reward,
+        "this is the change; return the new value, the old one plus the change.": every(
+            follow, change=True
+        ),
+        "the bootstrap reads the row of this state; it belongs to the next state.": every(
+            lambda state, after, word: table[state, word]
+        ),
+    }
+    checks.diagnose(torch.stack(got), every(follow), mistakes)
+    checks.passed("4.1", "on the way and at the end, for several step sizes and discounts.")
+
+
+def exercise_2(q_learning: Callable[..., Any]) -> None:
+    """`q_learning(log, shape, gamma)` learns from a fixed log, with step size 1 / visits.
+
+    Args:
+        q_learning: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    for number, (world, prompt, gamma) in enumerate(((WORLD, "praise", 0.9), (DEEP, "p", 0.5))):
+        tree = learning.token_tree(world, prompt)
+        uniform = torch.full(tree.shape, 1 / tree.shape[1])
+        log = learning.write_log(
+            tree, uniform, 400, generator=torch.Generator().manual_seed(number)
+        )
+        given = copy.deepcopy(log)
+        try:
+            answer = q_learning(given, tree.shape, gamma)
+        except (TypeError, IndexError) as error:
+            raise AssertionError(
+                f"{type(error).__name__}: {error}. Is the next state None at the end handled, "
+                "and do the tables have S rows of A?"
+            ) from error
+        if number == 0 and checks.is_stub("4.2", answer):
+            return
+        assert given == log, "the log was changed: only read it."
+        got = checks.as_numbers(answer, shape=tree.shape, what="the table")
+
+        def learn(bootstrap: Any = learning.best_value, log: Any = log, tree: Any = tree,
+                  gamma: float = gamma, power: float = 1.0) -> Tensor:  # fmt: skip
+            found = learning.learn_from_log(log, bootstrap, tree.shape, gamma=gamma, power=power)
+            return found[-1]
+
+        average = lambda row, word, state: sum(row) / len(row)  # noqa: E731
+        checks.diagnose(got, learn(), tolerance=1e-5, mistakes={
+            "this bootstraps from the word that was written: that is SARSA.": learn(
+                learning.next_word_value
+            ),
+            "this bootstraps from the mean over words; Q-learning takes the best.": learn(average),
+            "this bootstraps from nothing: the next state's best Q is missing.": learn(gamma=0.0),
+            "γ is missing in front of the next state's best Q.": learn(gamma=1.0),
+            "the step size is 1 instead of 1 / visits.": learn(power=0.0),
+            "the step size is not 1 / visits: is it a square root?": learn(power=0.5),
+            "this reads the log backwards; read the texts in order.": learn(log=log[::-1]),
+        })  # fmt: skip
+    checks.passed("4.2", "two worlds, two discounts, every entry.")
+
+
+def exercise_3(per_decision: Callable[..., Any]) -> None:
+    """`per_decision(target_logprobs, behavior_logprobs, rewards, mask, gamma)`, a mean over texts.
+
+    Args:
+        per_decision: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    generator = torch.Generator().manual_seed(3)
+    for number, (shape, gamma) in enumerate((((6, 4), 0.9), ((3, 7), 1.0))):
+        target, behavior, rewards = torch.randn(3, *shape, generator=generator).double()
+        target, behavior = -target.abs(), -behavior.abs()
+        target[0, 1] = -torch.inf  # the target cannot write this
+        lengths = torch.arange(shape[0]) % shape[1] + 1
+        mask = torch.arange(shape[1]) < lengths[:, None]
+        inputs = [x.masked_fill(~mask, torch.nan) for x in (target, behavior, rewards)]
+        given = [x.clone() for x in (*inputs, mask)]
+        answer = per_decision(*given, gamma)
+        if number == 0 and checks.is_stub("4.3", answer):
+            return
+        assert all(
+            torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
+            for a, b in zip(given, (*inputs, mask), strict=True)
+        ), "an argument was changed: masked_fill makes a new tensor, masked_fill_ does not."
+        got = checks.as_numbers(answer, shape=(), what="the estimate")
+        assert not got.isnan(), (
+            "the estimate is nan: what stands outside the mask came in. masked_fill replaces it; "
+            "multiplying does not, because nan · 0 is nan."
+        )
+        log_ratio = importance.log_ratios(target, behavior, mask)
+        prefix, whole = importance.prefix_ratios(log_ratio), importance.sequence_ratios(log_ratio)
+        inverted = importance.prefix_ratios(
+            importance.log_ratios(behavior, target.clamp(min=-1e4), mask)
+        )
+
+        def of(weights: Tensor, rewards: Tensor = rewards, mask: Tensor = mask,
+               gamma: float = gamma) -> Tensor:  # fmt: skip
+            returns = importance.per_decision_returns(weights, rewards, mask, gamma=gamma)
+            return returns.mean()
+
+        before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
+        checks.diagnose(got, of(prefix), tolerance=1e-5, mistakes={
+            "each reward is weighed by the ratio of the whole text: that is the ordinary "
+            "estimate.": of(whole[:, None].expand(shape)),
+            "each reward is weighed by its own word's ratio only; the words before it decide "
+            "whether the state is reached at all.": of(log_ratio.exp()),
+            "the product of ratios stops before word t; word t belongs to it.": of(before),
+            "no ratio is in it: this is the writer's own mean.": of(torch.ones_like(prefix)),
+            "this is a sum of log-ratios; take exp.": of(log_ratio.cumsum(-1)),
+            "the ratio is inverted: π over μ, not μ over π.": of(inverted),
+            "γ is missing: the reward of word t counts γ^(t−1).": of(prefix, gamma=1.0),
+            "the first word is discounted already; it counts γ^0.": of(prefix) * gamma,
+            "this is the sum over the texts; an estimate is their mean.": of(prefix) * shape[0],
+            "divided by the number of words; divide by the number of texts.": (
+                of(prefix) * shape[0] / mask.sum()
+            ),
+        })  # fmt: skip
+    checks.passed("4.3", "two batches, with impossible words, padding and a discount.")
+
+
+def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
+    """`effective_size(log_ratios)` is (Σρ)² / Σρ², without overflow.
+
+    Args:
+        effective_size: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    small = torch.tensor([0.3, -1.0, 0.8, -torch.inf, 0.0], dtype=torch.float64)
+    cases = [small, small + 900.0, small - 900.0, torch.full((7,), 2.0).double()]
+    ratios = [small.exp(), small.exp(), small.exp(), torch.ones(7).double()]
+    got = []
+    for number, case in enumerate(cases):
+        given = case.clone()
+        answer = effective_size(given)
+        if number == 0 and checks.is_stub("4.4", answer):
+            return
+        assert torch.equal(given, case), "the argument was changed."
+        got.append(checks.as_numbers(answer, shape=(), what="the effective sample size"))
+    expected = torch.stack([importance.effective_sample_size(r) for r in ratios])
+    by_maximum = torch.stack([r.sum() / r.max() for r in (small.exp(), ratios[3])])
+    ends = torch.stack([got[0], got[3]])
+    unequal = torch.stack([expected[0], expected[3]])
+    seven = torch.full((7,), 2.0).double()
+    checks.diagnose(ends, unequal, {
+        "this is upside down: (Σρ)² stands above.": 1 / unequal,
+        "the sum is not squared.": torch.stack([
+            small.exp().sum() / (2 * small).exp().sum(), seven.exp().sum() / (2 * seven).exp().sum()
+        ]),
+        "this is 1 / Σρ²: the ratios must be divided by their sum first.": torch.stack([
+            1 / (2 * small).exp().sum(), 1 / (2 * seven).exp().sum()
+        ]),
+        "this is the number of texts; heavy ratios should lower it.": torch.tensor([5.0, 7.0]),
+        "this is Σρ / max ρ, another measure.": by_maximum,
+        "the log-ratios stand where the ratios belong: take exp.": torch.stack([
+            small.sum() ** 2 / (small**2).sum(), seven.sum() ** 2 / (seven**2).sum()
+        ]),
+    })  # fmt: skip
+    for i, what in ((1, "large (overflow)"), (2, "small (all ratios become 0)")):
+        assert bool(got[i].isfinite()), (
+            f"{got[i]} for log-ratios that are very {what}: subtract the largest log-ratio first; "
+            "a common factor of all ratios cancels."
+        )
+    checks.diagnose(torch.stack(got), expected, {})
+    checks.passed("4.4", "also for log-ratios of ±900 and for a text that π cannot write.")
+
+
+def exercise_5(answers: Mapping[str, Any]) -> None:
+    """Four numbers about two memoryless writers and ten words.
+
+    Args:
+        answers: mean_10, second_moment_1, variance_10, texts_for_100.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    if all(checks.is_stub("4.5", value) for value in list(answers.values())[:1]):
+        return
+    one = 0.25 / 0.8 + 0.25 / 0.2  # Σ π² / μ
+    expected: dict[str, tuple[float, dict[str, float]]] = {
+        "mean_10": (1.0, {
+            "this is the second moment; the mean of a ratio is (4.10) with R = 1.": one**10,
+            "the mean is taken under π; the texts are those of μ.": one**10,
+            "the ratio is inverted.": (0.5 * 1.6 + 0.5 * 0.4) ** 10 * 0.68**10,
+            "a mean of 1 a word multiplies, it does not add.": 10.0,
+        }),
+        "second_moment_1": (one, {
+            "this is the variance: the second moment before subtracting 1.": one - 1,
+            "Σ π / μ: square the ratio, then weigh with μ.": 0.5 / 0.8 + 0.5 / 0.2,
+            "the sum of the squared ratios is not weighed with μ.": 0.625**2 + 2.5**2,
+            "the squared ratios are weighed with π; μ writes the texts.": (
+                0.5 * (0.625**2 + 2.5**2)
+            ),
+            "π and μ are exchanged.": 0.64 / 0.5 + 0.04 / 0.5,
+        }),
+        "variance_10": (one**10 - 1, {
+            "this is the second moment; subtract the square of the mean.": one**10,
+            "variances of ten words were added; ratios multiply.": 10 * (one - 1),
+            "the variance of one word to the tenth power; only second moments multiply.": (
+                (one - 1) ** 10
+            ),
+        }),
+        "texts_for_100": (100 * one**10, {
+            "this uses the variance; (4.14) has the second moment.": 100 * (one**10 - 1),
+            "this is for one word.": 100 * one,
+            "the second moments of ten words multiply.": 100 * 10 * one,
+            "upside down: many texts are worth few.": 100 / one**10,
+        }),
+    }  # fmt: skip
+    for name, (truth, mistakes) in expected.items():
+        assert name in answers and answers[name] is not ..., f"{name} is missing."
+        got = checks.as_numbers(answers[name], shape=(), what=name)
+        try:
+            checks.diagnose(got / truth, 1.0, {k: v / truth for k, v in mistakes.items()},
+                            tolerance=2e-3)  # fmt: skip
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+    checks.passed("4.5", f"ten words make {answers['texts_for_100']:,.0f} texts worth 100.")
+
+
+def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
+    """`treacherous(target_probs)`: unbiased, nearly always wrong, and the sample ESS is high.
+
+    Args:
+        treacherous: the reader's function, (85, 5) → (85, 5).
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    target, texts = _new_policy(), 1000
+    given = target.logits[0].softmax(-1).detach()
+    answer = treacherous(given)
+    if checks.is_stub("4.6", answer):
+        return
+    assert torch.equal(given, target.logits[0].softmax(-1)), "the argument was changed: clone it."
+    probs = checks.as_numbers(answer, shape=(85, 5), what="the behaviour policy")
+    assert bool((probs > 0).all()), (
+        "some probability is 0: then coverage fails, and the estimate is biased. Small is enough."
+    )
+    assert torch.allclose(probs.sum(-1), torch.ones(85).double(), atol=1e-6), (
+        "a row does not sum to 1."
+    )
+    problem = moments.off_policy(target, tabular.table_policy(probs, WORLD), WORLD, "praise")
+    mu, rho, reward = problem.probability, problem.ratio, problem.returns
+    rare = torch.zeros(len(mu), dtype=torch.bool)
+    order = mu.argsort()
+    rare[order] = mu[order].cumsum(0) < 5e-6  # none of these in 1,000 texts, 199 times of 200
+    rest = mu[~rare] / mu[~rare].sum()
+    found = moments.of_mean(rest, (rho * reward)[~rare], count=texts, truth=problem.truth)
+    size = moments.expected_sample_size(rest, rho[~rare], count=texts)
+    off = abs(found.bias) - 3 * found.variance**0.5
+    assert abs(found.bias) > 0.02, (
+        f"1,000 texts get to {found.mean:.3f} on average, and the exact value is "
+        f"{problem.truth:.3f}: what matters to the target is still written now and then. It must "
+        "have a probability below about 0.000005 in all."
+    )
+    assert off >= 0.2, (
+        f"nearly always the estimate is near {found.mean:.3f} ± {found.variance**0.5:.3f}, and "
+        f"the exact value is {problem.truth:.3f}: not far enough off. Hide more of the reward."
+    )
+    assert size > 900, (
+        f"the effective sample size of what is written is about {size:.0f}: the reader is warned. "
+        "Keep all other texts in the target's own proportions, so that their ratios are equal."
+    )
+    checks.passed(
+        "4.6", f"the estimate says {found.mean:+.2f}, the truth is {problem.truth:+.2f}, "
+        f"and the effective sample size {size:.0f} of {texts}."
+    )  # fmt: skip
+
+
+def exercise_7(q_of_policy: Callable[..., Any]) -> None:
+    """`q_of_policy(log, target_probs, gamma)` is Q of a policy that did not write the log.
+
+    Args:
+        q_of_policy: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    for number, (world, prompt, gamma) in enumerate(((WORLD, "pan", 0.9), (DEEP, "p", 0.6))):
+        tree = learning.token_tree(world, prompt)
+        generator = torch.Generator().manual_seed(number)
+        target = tabular.TablePolicy(world, std=1.5, generator=generator)
+        probs = target.logits[world.prompts.index(prompt)].softmax(-1).detach()
+        writer = tabular.exploring(tabular.TablePolicy(world), world)  # uniform
+        rows = writer.logits[0].softmax(-1).detach()
+        log = learning.write_log(tree, rows, 12_000, generator=generator, anywhere=True)
+        given = probs.clone()
+        answer = q_of_policy(log, given, gamma)
+        if number == 0 and checks.is_stub("4.7", answer):
+            return
+        assert torch.equal(given, probs), "the target's probabilities were changed."
+        got = checks.as_numbers(answer, shape=tree.shape, what="the table")
+        with torch.no_grad():
+            expected, other, none = (
+                torch.cat(values.policy_values(p, world, prompt, gamma=g).q_value)
+                for p, g in ((target, gamma), (writer, gamma), (target, 0.0))
+            )
+        best = torch.cat(values.optimal_values(world, prompt, gamma=gamma).q_value)
+        undiscounted = torch.cat(values.policy_values(target, world, prompt).q_value).detach()
+        error = float((got - expected).abs().max())
+        if error < 0.05:
+            continue
+        rivals = {
+            "this is near the Q of the log's writer: the next word of the log is the writer's, "
+            "and its share belongs to the target policy.": other,
+            "this is near Q*: the maximum is not what the target policy does.": best,
+            "γ is missing in front of the next state.": undiscounted,
+            "the next state is missing: these are rewards alone.": none,
+        }
+        near = {message: float((got - table).pow(2).mean()) for message, table in rivals.items()}
+        message = min(near, key=lambda m: near[m])
+        own = float((got - expected).pow(2).mean())
+        raise AssertionError(
+            message if near[message] < own / 2 else
+            f"the largest error is {error:.3f}, more than 0.05. If the direction is right, the "
+            "step size is too noisy or too small: the targets here have no noise."
+        )  # fmt: skip
+    checks.passed("4.7", "two worlds, every entry within 0.05 of the exact Q of the target.")
+
+
+def exercise_8(best_behavior: Callable[..., Any]) -> None:
+    """`best_behavior(texts, weights, shape)`: next-word probabilities of a joint distribution.
+
+    Args:
+        best_behavior: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    zeros = TokenWorld(("a", "."), ("p",), 4, lambda _, texts: [x.count("a") < 2 for x in texts])
+    for number, (world, prompt) in enumerate(((WORLD, "praise"), (WORLD, "pan"), (zeros, "p"))):
+        tree, every = learning.token_tree(world, prompt), exact.enumerate_completions(world)
+        generator = torch.Generator().manual_seed(number)
+        policy = tabular.TablePolicy(world, std=1.0, generator=generator)
+        with torch.no_grad():
+            pi = exact.completion_logprobs(policy, world, prompt).exp()
+        reward = exact.rewards(world, prompt)
+        weights = 3.0 * pi * reward.abs()  # not normalised
+        rows = [r[:n] for r, n in zip(every.completion_ids.tolist(), every.lengths.tolist(),
+                                      strict=True)]  # fmt: skip
+        texts, given = learning.read_log(tree, rows), weights.clone()
+        answer = best_behavior(texts, given, tree.shape)
+        if number == 0 and checks.is_stub("4.8", answer):
+            return
+        assert torch.equal(given, weights), "the weights were changed."
+        got = checks.as_numbers(answer, shape=tree.shape, what="the table")
+        assert not got.isnan().any(), (
+            "nan: at a state with total weight 0, any distribution will do, but 0 / 0 will not."
+        )
+        assert torch.allclose(got.sum(-1), torch.ones(len(got)).double(), atol=1e-6), (
+            "each row must sum to 1: divide by the weight that goes through its state, not by "
+            "the weight of everything."
+        )
+        table = tabular.table_policy(got, world)
+        with torch.no_grad():
+            joint = exact.completion_logprobs(table, world, prompt).exp()
+        wanted = weights / weights.sum()
+        if torch.allclose(joint, wanted, rtol=0, atol=1e-8):
+            problem = moments.off_policy(policy, table, world, prompt)
+            found = moments.of_mean(
+                problem.probability, problem.ratio * problem.returns, count=1, truth=problem.truth
+            )
+            assert abs(found.bias) < 1e-8, f"the estimate is biased by {found.bias:.6f}."
+            continue
+        own = policy.logits[world.prompts.index(prompt)].softmax(-1).detach()
+        assert not torch.allclose(got, own, atol=1e-8), "the rewards are not in it: this is π."
+        first = torch.allclose(got[0], _share(texts, weights, tree.shape), atol=1e-8)
+        raise AssertionError(
+            "the first word is right and later ones are not: every text adds its weight to all of "
+            "its words." if first else
+            "the texts of this writer are not in proportion to the weights: the share of a word "
+            "is the weight of all texts through it, over that of all texts through its state."
+        )  # fmt: skip
+    checks.passed("4.8", "the texts come out in proportion to π|R|, and (4.18) is reached.")
+
+
+def _share(texts: learning.Log, weights: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The distribution of the first word."""
+    share = torch.zeros(shape[1], dtype=torch.float64)
+    for text, weight in zip(texts, weights, strict=True):
+        share[text[0][1]] += weight
+    return share / share.sum()

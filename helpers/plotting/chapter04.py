@@ -1,0 +1,186 @@
+"""Figures of chapter 04, on-policy and off-policy."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.plotting.style import COLORS, exact_dashes, label_x, label_y, tick
+
+Curves = Mapping[str, tuple[Tensor, str, str]]  # label → (errors (seeds, K), role, line style)
+
+
+def learning_curves(panels: Mapping[str, Curves], at: Sequence[int], *, ylabel: str) -> Figure:
+    """Errors against the number of texts, one thin line a seed, both axes logarithmic.
+
+    Args:
+        panels: title → curves.
+        at: the K numbers of texts.
+        ylabel: with unit.
+    """
+    figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+        for label, (errors, role, style) in curves.items():
+            for seed, line in enumerate(errors.tolist()):
+                ax.loglog(
+                    at, line, style, color=COLORS[role], linewidth=1.2, alpha=0.8,
+                    label="_hidden" if seed else f"{label}, {len(errors)} seeds",
+                )  # fmt: skip
+        ax.set(title=title, xlabel="texts learned from", ylabel=ylabel)
+        ax.label_outer()
+        ax.legend(fontsize=8)
+    return figure
+
+
+def two_answers(
+    words: Sequence[str], answers: Mapping[str, tuple[Sequence[float], Sequence[float], str]],
+    *, prefix: str,
+) -> Figure:  # fmt: skip
+    """Q of every next word at one state, as two methods learned it, with both exact values.
+
+    Args:
+        words: A strings.
+        answers: panel title → (learned (A,), exact (A,), role).
+        prefix: the state, for the axis.
+    """
+    figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(answers), sharey=True)
+    for ax, (title, (learned, exact, role)) in zip(axes, answers.items(), strict=True):
+        hatch = "//" if role == "behavior" else ""
+        ax.bar(
+            range(len(words)), learned, width=0.7, color=COLORS[role], hatch=hatch,
+            edgecolor="white", label="learned",
+        )  # fmt: skip
+        exact_dashes(ax, exact, label="exact")
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set(title=title, ylabel="Q (reward units)", xlabel=f"next word after “{prefix}”")
+        ax.set_xticks(range(len(words)), [tick(word) for word in words])
+        best = max(range(len(words)), key=lambda word: exact[word])
+        ax.get_xticklabels()[best].set_fontweight("bold")
+        ax.label_outer()
+        ax.margins(y=0.2)  # room for the legend
+        ax.legend(fontsize=8, loc="upper left", ncols=2)
+    return figure
+
+
+def maximisation_bias(
+    counts: Sequence[int], exact: Sequence[float], points: Mapping[str, tuple[Sequence[float], str]]
+) -> Figure:
+    """What a maximum over noisy estimates promises when nothing is better than anything.
+
+    Args:
+        counts: numbers of words, the x axis.
+        exact: expected maximum at each, in standard errors.
+        points: label → (simulated values, marker).
+    """
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    ax.plot(counts, exact, "--", color=COLORS["exact"], label="expected maximum, exact")
+    roles = ("policy", "reward")
+    for (label, (values, marker)), role in zip(points.items(), roles, strict=False):
+        ax.plot(counts[: len(values)], values, marker, color=COLORS[role], label=label)
+    ax.axhline(0, color=COLORS["reference"], linewidth=1.2, linestyle="-.", label="the truth")
+    ax.set(
+        xscale="log", xlabel="words that the maximum is over",
+        ylabel="value claimed\n(standard errors of one estimate)",
+    )  # fmt: skip
+    ax.legend(fontsize=8)
+    return figure
+
+
+def running_estimates(
+    counts: Sequence[int], runs: Mapping[str, tuple[Tensor, str, str]], *, exact: float
+) -> Figure:
+    """Estimates as more and more texts come in, several runs each.
+
+    Args:
+        counts: K numbers of texts.
+        runs: panel title → (estimates (runs, K), role, line style).
+        exact: what is estimated.
+    """
+    figure = Figure(figsize=(7.4, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(runs), sharey=True)
+    for ax, (title, (estimates, role, style)) in zip(axes, runs.items(), strict=True):
+        for line in estimates.tolist():
+            ax.semilogx(counts, line, style, color=COLORS[role], linewidth=1.0, alpha=0.7)
+        ax.axhline(exact, color=COLORS["exact"], linestyle="--", label="exact value of π")
+        ax.set(title=f"{title}, {len(estimates)} runs", xlabel="texts of μ")
+        ax.set_ylabel("estimate (reward units)")
+        ax.label_outer()
+        ax.legend(fontsize=8)
+    return figure
+
+
+def estimators(
+    numbers: Mapping[str, tuple[float, float, float]], *, exact: float, title: str
+) -> Figure:
+    """Mean and spread of estimators on the left, their bias and standard deviation on the right.
+
+    Args:
+        numbers: name → (mean, |bias|, standard deviation), reward units, from N texts each. The
+            first row is π's own texts, for comparison.
+        exact: the value that is estimated.
+        title: who wrote what, for the left panel.
+    """
+    figure = Figure(figsize=(7.4, 3.6))  # fixed places: fitting them would double the delay
+    figure.subplots_adjust(left=0.18, right=0.985, top=0.9, bottom=0.15, wspace=0.1)
+    left, right = figure.subplots(1, 2)
+    rows = range(len(numbers))
+    roles = ["policy", *["behavior"] * (len(numbers) - 1)]
+    deviations = [deviation for _, _, deviation in numbers.values()]
+    biases = [bias for _, bias, _ in numbers.values()]
+    largest = max(*deviations, *biases)
+    limit = next((end for end in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0) if end >= largest), 8.0)
+    means, shades = [mean for mean, _, _ in numbers.values()], [COLORS[role] for role in roles]
+    pairs = list(zip(means, deviations, strict=True))
+    left.hlines(rows, [m - d for m, d in pairs], [m + d for m, d in pairs], shades, linewidth=3)
+    left.scatter(means, rows, s=45, color=shades, marker="D", zorder=3)
+    left.axvline(exact, color=COLORS["exact"], linestyle="--")
+    left.set(xlim=(exact - 1.1 * limit, exact + 1.1 * limit), title=title)
+    left.set_xlabel("mean ± 1 std; dashes: exact (reward units)", fontsize=8)
+    label_y(left, dict(zip(rows, numbers, strict=True)))
+    left.set_ylabel("estimator")
+    left.yaxis.set_label_coords(-0.38, 0.5)
+    label_x(left, {exact + limit * k: f"{exact + limit * k:.2f}" for k in (-1, 0, 1)})
+    right.barh(
+        [y - 0.2 for y in rows], deviations, height=0.38, edgecolor="white", hatch="//",
+        color=shades, label="standard deviation",
+    )  # fmt: skip
+    right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
+    right.set(xlim=(0, limit), title="error")
+    right.set_xlabel("reward units (a bar longer than the panel is cut)", fontsize=8)
+    label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
+    label_y(right, {})
+    for ax in (left, right):
+        ax.set_ylim(len(numbers) - 0.4, -0.6)
+        ax.xaxis.set_label_coords(0.5, -0.09)
+    right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
+    return figure
+
+
+def variance_growth(
+    lengths: Sequence[int], variances: Mapping[str, tuple[Sequence[float], str, str]],
+    tokens: Sequence[int], samples: Mapping[str, tuple[Sequence[float], str]],
+) -> Figure:  # fmt: skip
+    """Variance against length in small worlds, and what it means for long texts.
+
+    Args:
+        lengths: limits T of the small worlds.
+        variances: label → (exact variance of one text's term, role, line style).
+        tokens: lengths of long texts.
+        samples: label → (log₁₀ of the texts of μ that are worth one of π, line style).
+    """
+    figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for label, (line, role, style) in variances.items():
+        left.plot(lengths, line, style, color=COLORS[role], label=label, markersize=6)
+    left.set(xlabel="longest text T (words)", ylabel="variance, exact (reward units²)")
+    left.set_xticks(list(lengths))
+    left.set_ylim(bottom=0)
+    left.legend(fontsize=8)
+    for label, (line, style) in samples.items():
+        right.plot(tokens, line, style, color=COLORS["behavior"], label=label)
+    right.set(xlabel="tokens", ylabel="log₁₀ of texts of μ worth one of π")
+    right.legend(fontsize=8)
+    return figure
