@@ -316,10 +316,15 @@ def look_at(explorer: Locator) -> str:
     return line(explorer).inner_text()
 
 
-def choose_next(explorer: Locator, label: str) -> None:
-    """The next option of a list, by key."""
-    explorer.get_by_label(label, exact=True).focus()
-    new_picture(explorer, lambda: explorer.page.keyboard.press("ArrowDown"))
+def choose(explorer: Locator, label: str, option: str) -> None:
+    """Choose from a list. The list itself is drawn by the system, so no real click reaches it."""
+    control = explorer.get_by_label(label, exact=True)
+
+    def act() -> None:
+        control.dispatch_event("pointerdown")
+        control.select_option(label=option)
+
+    new_picture(explorer, act)
 
 
 def new_picture(explorer: Locator, act) -> float:
@@ -427,13 +432,11 @@ def test_the_value_explorer_walks_and_recolours(chapters, explorer):
     expect(line(explorer)).to_contain_text("praise → very [choose the next word]")
     keep_picture(page, "values_very")
     before = number.search(line(explorer).inner_text())[1]
-    choose_next(explorer, "colour")  # A instead of Q
+    choose(explorer, "colour", "A = Q − V")
     assert number.search(line(explorer).inner_text())[1] == before  # another colour, same values
-    for _ in range(2):
-        choose_next(explorer, "policy")  # uniform, then the best one
+    choose(explorer, "policy", "the best one")
     expect(line(explorer)).to_contain_text("V(s) = +2.000")
-    for _ in range(2):
-        choose_next(explorer, "reward")  # for each word, then with a bonus for each “very”
+    choose(explorer, "reward", "at the end, +2 per “very”")
     expect(line(explorer)).to_contain_text("V(s) = +5.000")  # three more at 2 each, −1 for the cut
     keep_picture(page, "values_bonus")
 
