@@ -182,6 +182,7 @@ def tracked_text() -> tuple[Path, ...]:
     for folder, inner, files in os.walk(ROOT):
         keep = [name for name in inner if not re.search(r"^\.(?!ci)|egg-info|__pycache__", name)]
         inner[:] = keep  # do not walk through the virtual environment
+        files = [file for file in files if file != ".git"]  # of a worktree
         found += [Path(folder) / file for file in files if Path(file).suffix in suffixes]
     return tuple(found)
 
