@@ -35,7 +35,8 @@ def run(files: tuple[str, ...]) -> Recorder:
     """Run test files inside this process and stop at the first failure."""
     recorder = Recorder()
     options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "-p", "no:nbval", "-o", "addopts="]  # fmt: skip
+               "-p", "no:xdist", "-p", "no:nbval", "-o", "addopts=",
+               "-p", "no:unraisableexception"]  # fmt: skip
     pytest.main([*options, *(str(TESTS / file) for file in files)], plugins=[recorder])
     return recorder
 
