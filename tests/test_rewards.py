@@ -174,18 +174,6 @@ def test_the_fit_is_a_minimum(generator):
     assert theta.grad.abs().max() < 1e-8
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_it_judges_reviews_well_and_is_gamed(seed):
-    generator = torch.Generator().manual_seed(seed)
-    model = rewards.fit_reward_model(*labelled(400, generator), worlds.REVIEWS.words)
-    texts, labels = labelled(800, generator)
-    odds = model([""] * len(texts), texts)
-    right = sum((o > 0) == bool(y) for o, y in zip(odds, labels, strict=True))
-    assert right / len(texts) > 0.8
-    best = model.words[int(model.weights.argmax())]
-    assert model([""], [f"{best} " * 12])[0] > max(odds)
-
-
 def test_labels_must_be_zero_or_one_for_each_text():
     for labels in ([1.0], [1.0, 2.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="0 or 1"):
@@ -214,3 +202,15 @@ def test_one_critic_praises_and_the_other_does_not(generator):
     assert all(worlds.reviews_grammar(0.0).logprob(text) == -math.inf for text in first)
     with pytest.raises(ValueError, match="share|praise"):
         worlds.reviews_grammar(1.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_judges_reviews_well_and_is_gamed(seed):
+    generator = torch.Generator().manual_seed(seed)
+    model = rewards.fit_reward_model(*labelled(400, generator), worlds.REVIEWS.words)
+    texts, labels = labelled(800, generator)
+    odds = model([""] * len(texts), texts)
+    right = sum((o > 0) == bool(y) for o, y in zip(odds, labels, strict=True))
+    assert right / len(texts) > 0.8
+    best = model.words[int(model.weights.argmax())]
+    assert model([""], [f"{best} " * 12])[0] > max(odds)

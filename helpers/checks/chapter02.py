@@ -17,7 +17,7 @@ PANDA = TokenWorld(("eat", "nap", "play", "."), ("zoo",), 3, worlds.adjective_re
 ENDLESS = TokenWorld(("a", "b"), ("p", "q"), 4, worlds.adjective_reward, ends=False)
 WORLDS = (worlds.WORD_WORLD, PANDA, ENDLESS)
 Levels = list[Tensor]
-NEAR = 1e-6  # a Python float is read in 32 bits
+NEAR = 1e-5  # float32 is welcome
 
 
 def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> None:
@@ -31,20 +31,21 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
     generator = torch.Generator().manual_seed(21)
     lengths = [torch.tensor([2, 5, 1]), torch.tensor([9, 7]), torch.tensor([4])]
     masks = [logprobs.mask_from_lengths(row, int(row.max()) + 1) for row in lengths]
+    masks[1][:, :2] = False  # a prompt that is read and not scored
     scores = [-3 * torch.rand(m.shape, generator=generator, dtype=torch.float64) for m in masks]
     parts = [(s.clone(), m.clone()) for s, m in zip(scores, masks, strict=True)]
     answer = loss_per_token(parts)
     if checks.is_stub("2.1", answer):
         return
     for (s, m), s_before, m_before in zip(parts, scores, masks, strict=True):
-        assert torch.equal(s, s_before) and torch.equal(m, m_before), (
-            "the function wrote into its argument; make new tensors."
-        )
+        assert torch.equal(s, s_before) and torch.equal(m, m_before), "it wrote into its argument."
     # Row by row in plain Python: every surprise that counts, once.
     counted = [
-        [-float(s[i, t]) for t in range(int(n))]
-        for s, row in zip(scores, lengths, strict=True) for i, n in enumerate(row)
+        [-float(s[i, t]) for t in range(2 if k == 1 else 0, int(n))]
+        for k, (s, row) in enumerate(zip(scores, lengths, strict=True)) for i, n in enumerate(row)
     ]  # fmt: skip
+    rows = [pair for part in zip(scores, masks, strict=True) for pair in zip(*part, strict=True)]
+    at_start = -sum(float(row[: int(m.sum())].sum()) for row, m in rows)
     total, tokens = sum(map(sum, counted)), sum(map(len, counted))
     means = [float(-s[m].mean()) for s, m in zip(scores, masks, strict=True)]
     everything = -sum(float(s.sum()) for s in scores)
@@ -55,13 +56,16 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
         total / tokens,
         {
             "the sign is turned: a loss is minus a log-probability.": -total / tokens,
-            "that is the mean of the parts' own means: divide once, by the count of the whole "
-            "batch, or parts with few tokens count too much.": sum(means) / len(means),
+            "that is the mean of the parts' own means: divide once, by the whole batch's count.": (
+                sum(means) / len(means)
+            ),
             "that is the mean of each text's own mean: long texts count too little.": (
                 sum(sum(row) / len(row) for row in counted) / len(counted)
             ),
             "that is nats per text; divide by the number of tokens.": total / len(counted),
             "that is the sum; divide by the number of tokens.": total,
+            "the mask may begin later: select by it, not by its sum.": at_start / tokens,
+            "nats, please: use the natural logarithm.": total / tokens / math.log(2),
             "the divisor counts the padding: count what the mask marks.": total / positions,
             "padding is scored: only what the mask marks counts.": everything / positions,
             "padding is in the sum: only what the mask marks counts.": everything / tokens,
@@ -69,9 +73,8 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
         },
         tolerance=NEAR,
     )
-    hidden = [
-        (s.masked_fill(~m, math.nan), m) for s, m in zip(scores[::-1], masks[::-1], strict=True)
-    ]
+    backwards = zip(scores[::-1], masks[::-1], strict=True)
+    hidden = [(s.masked_fill(~m, math.nan), m) for s, m in backwards]
     again = checks.as_numbers(loss_per_token(hidden), shape=(), what="the loss")
     assert not bool(again.isnan()), (
         "with nan outside the mask the loss is nan: nan · 0 is nan, so select, do not multiply."
@@ -88,8 +91,6 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    if any(checks.is_stub("2.2", value) for value in answers.values()):
-        return
     # By listing the texts of 1 … 400 "ha": what is left out has probability 2^−400.
     count = torch.arange(1, 401, dtype=torch.float64)
     log_d = count * math.log(0.5)
@@ -129,21 +130,18 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
             "that is the entropy of the model itself; the critic draws.": log_4 + 3 * go_on,
             choice: cross_entropy / 2,
             "that is the critic's entropy: this model is surprised more than that.": entropy,
+            bits: cross_entropy / log_2,
         },
         "divergence": {
             "that is the cross-entropy; the entropy is no fault of the model's.": cross_entropy,
             "that is KL(model ‖ data); the critic draws.": 3 * math.log(1.5) - log_2,
             "the sign is turned: cross-entropy minus entropy.": entropy - cross_entropy,
             choice: (cross_entropy - entropy) / 2,
+            bits: (cross_entropy - entropy) / log_2,
         },
     }
-    for name, value in expected.items():
-        got = checks.as_numbers(answers[name], shape=(), what=name)
-        try:
-            checks.diagnose(got, value, mistakes[name], tolerance=1e-3)
-        except AssertionError as error:
-            raise AssertionError(f"{name}: {error}") from None
-    checks.passed("2.2", "all five agree with a list of 400 texts.")
+    if checks.predicted_numbers("2.2", answers, expected, mistakes, tolerance=0.005):
+        checks.passed("2.2", "all five agree with a list of 400 texts.")
 
 
 @dataclass(frozen=True)
@@ -176,11 +174,16 @@ def _cases() -> list[_Case]:
 def _ask(function: Callable[[Levels, Levels], Any], case: _Case) -> Any:
     """The reader's answer, from copies that must come back unchanged."""
     given = [[z.clone() for z in levels] for levels in (case.data, case.model)]
-    answer = function(given[0], given[1])
+    try:
+        answer = function(given[0], given[1])
+    except RuntimeError as error:
+        raise AssertionError(
+            f"PyTorch refuses: {str(error)[:90]}. The numbers are float64, so begin with "
+            "torch.ones(1, dtype=torch.float64); and n is len(data[k + 1]) // len(data[k]), which "
+            "is not A − 1 in every world."
+        ) from error
     pairs = zip([*given[0], *given[1]], [*case.data, *case.model], strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs), (
-        "the function wrote into its argument; make new tensors."
-    )
+    assert all(torch.equal(a, b) for a, b in pairs), "the function wrote into its argument."
     return answer
 
 
@@ -237,31 +240,26 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
     checks.passed("2.3", f"{len(cases)} pairs of distributions in three worlds agree.")
 
 
-_SCRIPT = "digits of another script got through: int(), isdigit(), \\d take them, [0-9] does not."
-_SOMEWHERE = "the right number stands somewhere: a list of all numbers would be paid too."
-_STRIPPED = "a space is no digit: int() strips it, parse strictly."
-_NOT_PAID = {
-    "82": "the wanted form has a zero in front, one digit more than the longer summand: 082.",
-    "0082": "one digit more than the longer summand, and no more.",
-    " 82": _STRIPPED,
-    "082 ": _STRIPPED,
-    "082\n": "a line break at the end got through: `$` and int() let it, re.fullmatch does not.",
-    "+82": "a sign is no digit: int() accepts it, parse strictly.",
-    "8_2": "int() ignores underscores: parse strictly.",
-    "０８２": _SCRIPT,
-    "٠٨٢": _SCRIPT,
-    "37+45": "this repeats the question: the text was evaluated. Never evaluate a text.",
-    "82.0": "a number, but not in the wanted form.",
-    "0x52": "the text was evaluated: 0x52 is 82 to Python only.",
-    "081 082": _SOMEWHERE,
-    "082 or so": _SOMEWHERE,
-    "-082": "a sign is no digit.",
-    "081": "the sum is wrong.",
-    "280": "the digits are right, their order is not.",
-    "": "an empty completion is no answer.",
-    "²": "that is no digit from 0 to 9.",
-    "0" * 5000 + "82": "one digit more than the longer summand, and no more.",
-}
+_WORTH_0 = "An ill-formed completion is worth 0; it must not stop a training run."
+_TOO_LONG = "one digit more than the longer summand, and no more."
+_BLANK = "a space, tab or line break is no digit: int() and strip() let it pass, parse strictly."
+_NOT_PAID = {  # what is wrong with them → completions of 37+45=
+    "the wanted form has a zero in front, one digit more than the longer summand: 082.": ["82"],
+    _TOO_LONG: ["0082", "0" * 5000 + "82"],
+    _BLANK: [" 82", "082 ", " 082", "\t082", "082\t", "\n082", "082\r", "\r082"],
+    "a line break at the end got through: `$` and int() let it, re.fullmatch does not.": ["082\n"],
+    "a sign is no digit: int() accepts it, parse strictly.": ["+82", "-082", "+082"],
+    "int() ignores underscores: parse strictly.": ["8_2"],
+    "digits of another script got through: int(), isdigit(), \\d take them, [0-9] does not.": [
+        "０８２", "٠٨٢", "²"],
+    "this repeats the question: is the text evaluated? Never evaluate a text.": ["37+45"],
+    "a number, but not in the wanted form.": ["82.0", "082.", ".082", "0x52"],
+    "the right number stands somewhere: a list of all numbers would be paid too.": [
+        "081 082", "082 or so", "81,082", "082,81", "37+45=082", "=082"],
+    "the sum is wrong.": ["081"],
+    "the digits are right, their order is not.": ["280"],
+    "an empty completion is no answer.": [""],
+}  # fmt: skip
 
 
 def exercise_4(sum_reward: Callable[[list[str], list[str]], Any]) -> None:
@@ -275,38 +273,35 @@ def exercise_4(sum_reward: Callable[[list[str], list[str]], Any]) -> None:
     prompts = ["37+45=", "5+5=", "99+1=", "0+0=", "123+9=", "7+1000=", "50+50="]
     right = ["082", "10", "100", "00", "0132", "01007", "100"]
 
-    def ask(some: list[str], texts: list[str], what: str) -> Any:
+    def ask(some: list[str], texts: list[str], what: str, advice: str = _WORTH_0) -> Any:
         before = list(some), list(texts)
         try:
             values = sum_reward(some, texts)
         except Exception as error:  # the reader's function may raise anything
             raise AssertionError(
-                f"on {what} the function raised {type(error).__name__}: {str(error)[:60]}. An "
-                "ill-formed completion is worth 0; it must not stop a training run."
+                f"on {what} the function raised {type(error).__name__}: {str(error)[:60]}. {advice}"
             ) from error
         assert (some, texts) == before, "the function wrote into its argument."
         return values
 
-    values = ask(prompts, right, "right answers")
+    values = ask(prompts, right, "right answers", "A prompt ends with “=”; take that off first.")
     if checks.is_stub("2.4", values):
         return
     got = checks.as_numbers(values, shape=(len(right),), what="one reward for each completion")
     for prompt, text, value in zip(prompts, right, got.tolist(), strict=True):
         assert value == 1.0, f"{prompt} {text} is right and in the right form, but earns {value}."
-    for text, message in _NOT_PAID.items():
-        [value] = checks.as_numbers(
-            ask(["37+45="], [text], f"the completion {text[:20]!r}"), shape=(1,), what="the reward"
-        ).tolist()
+    odd = [(text, message) for message, texts in _NOT_PAID.items() for text in texts]
+    for text, message in odd:
+        answer = ask(["37+45="], [text], f"the completion {text[:20]!r}")
+        value = float(checks.as_numbers(answer, shape=(1,), what="the reward"))
         assert value == 0.0, f"{text[:20]!r} earns {value}: {message}"
-    everything = [f"{n:03d}" for n in range(1000)]
-    paid = checks.as_numbers(
-        ask(["37+45="] * 1000, everything, "all three-digit strings"), shape=(1000,), what="rewards"
-    )
+    all_of_them = ask(["37+45="] * 1000, [f"{n:03d}" for n in range(1000)], "three digits")
+    paid = checks.as_numbers(all_of_them, shape=(1000,), what="the rewards")
     assert paid.nonzero().flatten().tolist() == [82], "another three-digit string is paid too."
     others = ask(prompts, right[1:] + right[:1], "answers to other prompts")
     paid = checks.as_numbers(others, shape=(7,), what="the rewards")
     assert paid.sum() == 0, "the answer to another prompt is paid: look at its own prompt."
-    checks.passed("2.4", f"{len(_NOT_PAID)} odd completions and 999 wrong ones earn nothing.")
+    checks.passed("2.4", f"{len(odd)} odd completions and 999 wrong ones earn nothing.")
 
 
 @cache
@@ -316,11 +311,8 @@ def _judges() -> tuple[rewards.RewardModel, ...]:
     for seed in range(4):
         texts = worlds.REVIEWS.sample(400, torch.Generator().manual_seed(100 + seed))
         pairs = zip(texts, worlds.sentiment_reward(texts, texts), strict=True)
-        kept = [(text, float(value > 0)) for text, value in pairs if value != 0]
-        labels = [label for _, label in kept]
-        judges.append(
-            rewards.fit_reward_model([text for text, _ in kept], labels, worlds.REVIEWS.words)
-        )
+        kept, labels = zip(*((x, float(v > 0)) for x, v in pairs if v != 0), strict=True)
+        judges.append(rewards.fit_reward_model(kept, labels, worlds.REVIEWS.words))
     return tuple(judges)
 
 
@@ -398,8 +390,9 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
         whole,
         {"the sign is turned: that is uphill on the likelihood, −d CE / d z.": -whole}
         | {message: torch.cat(parts).double() for message, parts in mistakes.items()},
+        tolerance=NEAR,
     )
-    checks.passed("2.6", "equal to automatic differentiation of the listed loss, to 1e-8.")
+    checks.passed("2.6", "equal to automatic differentiation of the listed loss.")
 
 
 def exercise_7(floor_given_prompt: Callable[[Grammar, int], Any]) -> None:
@@ -435,6 +428,8 @@ def exercise_7(floor_given_prompt: Callable[[Grammar, int], Any]) -> None:
         "one word too few was taken away.": left(lambda k: k - 1),
         "one word too many was taken away.": left(lambda k: k + 1),
         "the sign of the prompt's entropy is turned.": 2 * whole - expected,
+        "the end counts as a word: a text that is over within the first k words has paid for its "
+        "end too.": expected + torch.tensor([_paid_for_ends(texts, k) for _, texts, k in cases]),
     }
     checks.diagnose(got, expected, mistakes, tolerance=NEAR)
     checks.passed("2.7", f"{len(cases)} cases agree with a list of all texts.")
@@ -447,3 +442,9 @@ def _entropy_given(texts: Mapping[str, float], k: int) -> float:
         start = (*text.split(), "")[:k]
         starts[start] = starts.get(start, 0.0) + prob
     return -sum(p * math.log(p / starts[(*t.split(), "")[:k]]) for t, p in texts.items())
+
+
+def _paid_for_ends(texts: Mapping[str, float], k: int) -> float:
+    """Part of H(x_{1:k}) that belongs to the ends of texts of fewer than k words."""
+    reach = {t: sum(p for u, p in texts.items() if f"{u} ".startswith(f"{t} ")) for t in texts}
+    return -sum(p * math.log(p / reach[t]) for t, p in texts.items() if len(t.split()) < k)

@@ -21,7 +21,7 @@ def two_teachers() -> Figure:
     for bottom, name, role, who, judge in rows:
         middle = bottom + 0.42
         ax.text(0.1, middle, name, fontsize=11, weight="bold", va="center")
-        push = "∇ log $p_θ$(x)" if name == "imitation" else "R(c, x) · ∇ log $p_θ$(x)"
+        push = "∇ log $p_θ$(x)" if name == "imitation" else "R(c, x) · ∇ log $p_θ$(x | c)"
         stations = ((1.75, who, role), (4.4, judge, "reward"), (7.05, push, "policy"))
         for left, text, color in stations:
             ax.add_patch(
@@ -112,10 +112,15 @@ def entropy_plus_kl(
         xs, cross_entropy, yerr=[2 * e for e in errors], fmt="o", color=COLORS["policy"],
         markersize=5, capsize=3, label="cross-entropy on other reviews (± 2 standard errors)",
     )  # fmt: skip
+    for x, height, top in zip(xs, kl, cross_entropy, strict=True):
+        ax.annotate(
+            f"{height:.2f}", (x, max(top, entropy + height)), xytext=(0, 9),
+            textcoords="offset points", ha="center", fontsize=8.5, color=COLORS["kl"],
+        )  # fmt: skip
     ax.axhline(entropy, color=COLORS["exact"], linestyle="--", label="_floor")
     ax.set_xticks(xs, [str(step) for step in steps])
     ax.set(xlabel="steps of training", ylabel="nats per review")
-    ax.set_ylim(0, max(cross_entropy) * 1.12)
+    ax.set_ylim(0, max(cross_entropy) * 1.15)
     ax.legend(loc="upper right")
     return figure
 

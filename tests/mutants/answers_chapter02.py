@@ -38,6 +38,12 @@ def drops_the_last_token(parts):
     return (total(parts) - lasts) / (tokens(parts) - sum(len(s) for s, _ in parts))
 
 
+def first_targets(parts):
+    rows = [(row, m) for s, mask in parts for row, m in zip(s, mask, strict=True)]
+    return sum(-row[: int(m.sum())].sum() for row, m in rows) / tokens(parts)
+
+
+LOG_2 = math.log(2)
 LOSSES = [
     (lambda parts: -total(parts) / tokens(parts), "sign is turned"),
     (lambda parts: sum(-s[m].mean() for s, m in parts) / len(parts), "parts' own means"),
@@ -56,6 +62,8 @@ LOSSES = [
     (zeroes_by_multiplying, "nan"),
     (writes_into_the_scores, "wrote into"),
     (drops_the_last_token, "none of the usual"),
+    (first_targets, "by its sum"),
+    (lambda parts: total(parts) / tokens(parts) / LOG_2, "natural logarithm"),
     (lambda parts: "3", "should be numbers"),
 ]
 
@@ -70,7 +78,6 @@ def filled(parts):
 
 # ------------------------------------------------------------------- 2.2, a critic who laughs
 
-LOG_2 = math.log(2)
 LAUGHS = {
     "entropy": 2 * LOG_2,
     "floor_per_token": 2 * LOG_2 / 3,
@@ -92,6 +99,8 @@ NUMBERS = [
     ("cross_entropy", math.log(4 / 3), "stopping is paid"),
     ("cross_entropy", math.log(4) + 3 * math.log(4 / 3), "model itself"),
     ("cross_entropy", math.log(16 / 3) / 2, "per choice"),
+    ("cross_entropy", math.log2(16 / 3), "natural logarithm"),
+    ("divergence", math.log2(4 / 3), "natural logarithm"),
     ("divergence", math.log(16 / 3), "that is the cross-entropy"),
     ("divergence", -math.log(4 / 3), "sign is turned"),
     ("divergence", math.log(0.5) + 3 * math.log(1.5), "model ‖ data"),
@@ -141,6 +150,18 @@ def word_world_only(data, model):
     return answer
 
 
+def float32_start(data, model):
+    return torch.ones(1) @ divergence(data[0], model[0])
+
+
+def n_is_one_less(data, model):
+    reach, answer = torch.ones(1, dtype=torch.float64), 0.0
+    for a, b in zip(data, model, strict=True):
+        answer = answer + reach @ divergence(a, b)
+        reach = (reach[:, None] * a[:, :-1].exp()).reshape(-1)
+    return answer
+
+
 DIVERGENCES = [
     (lambda data, model: kl_with()(model, data), "model ‖ data"),
     (kl_with(weights="model"), "how often the model gets there"),
@@ -152,6 +173,8 @@ DIVERGENCES = [
     (kl_with(lambda a, b: divergence(a, b) / LOG_2), "none of the usual"),
     (kl_that_writes, "wrote into"),
     (word_world_only, "none of the usual"),
+    (float32_start, "float64"),
+    (n_is_one_less, "not A − 1"),
 ]
 
 
@@ -228,8 +251,14 @@ def evaluated(text):
 VERIFIERS = [
     (verifier(lambda x, w: as_int(x) == int(w)), "zero in front"),
     (verifier(lambda x, w: as_int(x) == int(w) and len(x) == len(w)), "a space|a sign|int\\(\\)"),
-    (verifier(lambda x, w: x.strip() == w), "a space is no digit"),
+    (verifier(lambda x, w: x.strip() == w), "a space"),
     (verifier(lambda x, w: x.rstrip("\n") == w), "line break"),
+    (verifier(lambda x, w: x.lstrip() == w), "a space"),
+    (verifier(lambda x, w: x.strip("\t\r") == w), "tab"),
+    (verifier(lambda x, w: x.removesuffix(".") == w), "not in the wanted form"),
+    (verifier(lambda x, w: w in x.split(",")), "stands somewhere"),
+    (verifier(lambda x, w: x.split("=")[-1] == w), "stands somewhere"),
+    (lambda prompts, completions: [float(int(p)) for p in prompts], "take that off"),
     (verifier(lambda x, w: bool(re.match(w + "$", x))), "line break"),
     (verifier(lambda x, w: bool(re.match(w, x))), "082 "),
     (verifier(lambda x, w: w in x), "0082"),
@@ -304,7 +333,7 @@ FLOORS = [
     (lambda g, k: g.entropy() - prompt_entropy(g, k + 1), "too many"),
     (lambda g, k: g.entropy() + prompt_entropy(g, k), "sign of the prompt"),
     (lambda g, k: g.entropy() - prompt_entropy(g, k, weigh=False), "none of the usual"),
-    (lambda g, k: g.entropy() - prompt_entropy(g, k, end=False), "none of the usual"),
+    (lambda g, k: g.entropy() - prompt_entropy(g, k, end=False), "end counts as a word"),
     (lambda g, k: worlds.REVIEWS.entropy() - prompt_entropy(worlds.REVIEWS, k % 3), "none of the"),
 ]
 
@@ -339,6 +368,7 @@ RIGHT = [
     (check.exercise_1, selected_and_joined),
     (check.exercise_1, filled),
     (check.exercise_2, LAUGHS),
+    (check.exercise_2, {name: round(value, 2) for name, value in LAUGHS.items()}),
     (check.exercise_3, kl_with()),
     (check.exercise_3, kl_top_down),
     (check.exercise_4, verifier(lambda text, wanted: text == wanted)),
@@ -348,6 +378,8 @@ RIGHT = [
      "not fresh but i loved the music ."),
     (check.exercise_6, gradient_with()),
     (check.exercise_6, by_autograd),
+    (check.exercise_6, lambda d, m: [level.tolist() for level in gradient_with()(d, m)]),
+    (check.exercise_6, lambda d, m: [level.float() for level in gradient_with()(d, m)]),
     (check.exercise_7, lambda g, k: g.entropy() - prompt_entropy(g, k)),
     (check.exercise_7, by_lookahead),
 ]  # fmt: skip
