@@ -25,9 +25,25 @@ from helpers.plotting.chapter03 import (
     rewards_along,
     value_tree,
 )
+from helpers.plotting.chapter05 import (
+    ascent_curves,
+    curves,
+    error_curves,
+    estimator_bars,
+    gradient_cloud,
+    playground,
+    simplex,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
+    "ascent_curves",
+    "curves",
+    "error_curves",
+    "estimator_bars",
+    "gradient_cloud",
+    "playground",
+    "simplex",
     "credit",
     "discount_curves",
     "number_tree",

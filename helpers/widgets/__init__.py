@@ -5,13 +5,16 @@ One module a chapter; readers call them all as `widgets.Name`.
 
 from helpers.widgets.chapter01 import SamplerExplorer, TreeExplorer, compare_sampler
 from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_values
+from helpers.widgets.chapter05 import SimplexPlayground, simplex_moves
 
 __all__ = [
     "PAYMENTS",
     "SamplerExplorer",
+    "SimplexPlayground",
     "TreeExplorer",
     "ValueExplorer",
     "compare_sampler",
     "pay",
+    "simplex_moves",
     "tree_of_values",
 ]
