@@ -47,7 +47,7 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
         if len(ends) == 2:
             lines.append(ends)
             x, y = min(ends)
-            ax.text(x - 0.015, y + 0.012, f"{level:+.2g}", fontsize=6.5, color=COLORS["reward"],
+            ax.text(x - 0.015, y + 0.012, f"{level:+.3g}", fontsize=6.5, color=COLORS["reward"],
                     ha="right")  # fmt: skip
     ax.add_collection(LineCollection(lines, colors=COLORS["reward"], linewidths=0.8, alpha=0.7))
     for word, reward, (x, y), below in zip(words, rewards, CORNERS, (1, 1, 0), strict=True):
@@ -220,30 +220,24 @@ def error_curves(
     return figure
 
 
-def estimator_bars(
-    bias: Mapping[str, float], variance: Mapping[str, float], *, title: str = ""
-) -> Figure:
-    """Exact bias and exact standard deviation of several estimators, side by side.
+def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float]]) -> Figure:
+    """Exact properties of several estimators as bars, one panel a property.
 
     Args:
-        bias: name → ‖E ĝ − ∇J‖ / ‖∇J‖.
-        variance: name → variance of one sample.
-        title: of the whole.
+        panels: axis label → (estimator → number, what a right estimator has: black dashes).
     """
-    figure = Figure(figsize=(7.4, 0.9 + 0.42 * len(bias)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    names = list(bias)
-    for ax, numbers, label in (
-        (left, bias, "bias, in ‖∇J‖"), (right, variance, "variance of one sample"),
-    ):  # fmt: skip
+    rows = max(len(numbers) for numbers, _ in panels.values())
+    figure = Figure(figsize=(7.4, 0.9 + 0.42 * rows), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (label, (numbers, right)) in zip(axes, panels.items(), strict=True):
+        names = list(numbers)
         drawn = ax.barh(names, [numbers[name] for name in names], color=COLORS["policy"])
         ax.bar_label(drawn, [f"{numbers[name]:.2f}" for name in names], fontsize=8, padding=3)
-        ax.set_xlim(0, 1.2 * max(0.1, *numbers.values()))
+        ax.axvline(right, color=COLORS["exact"], linestyle="--", linewidth=1.6)
+        reach = max(0.1, right, *numbers.values())
+        ax.set_xlim(min(0, 1.25 * min(numbers.values())), 1.22 * reach)
         ax.set_xlabel(label)
-    left.axvline(0, color=COLORS["exact"], linestyle="--", linewidth=2)
-    left.invert_yaxis()
-    if title:
-        figure.suptitle(title, fontsize=10)
+    axes[0].invert_yaxis()
     return figure
 
 
