@@ -5,12 +5,14 @@ loop draws from the same distribution. Left out on purpose: optimizers with a me
 clipping. A step is θ + η ĝ and nothing else, so that theory and run can be compared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from helpers import exact, logprobs, losses
+from helpers.estimators import GradientMoments, GradientProblem
 from helpers.exact import Policy
 from helpers.worlds import RewardFunction, TokenWorld
 
@@ -88,6 +90,55 @@ def estimate(
         loss, list(parameters), allow_unused=True, materialize_grads=True
     )  # fmt: skip
     return -torch.cat([grad.reshape(-1) for grad in grads])
+
+
+def moments_of_loss(
+    loss_function: Callable[[Tensor, Tensor, Tensor], Tensor],
+    policy: Policy,
+    problem: GradientProblem,
+    world: TokenWorld,
+    prompt: str,
+    *,
+    batch_size: int,
+) -> GradientMoments:
+    """What the gradient of any loss is on average, over every batch that can be drawn.
+
+    Args:
+        loss_function: (token_logprobs (B, T), rewards (B,), completion_mask (B, T)) → () loss.
+        policy: who writes, and who learns.
+        problem: its `estimators.gradient_problem`, with N completions.
+        world: small: N^batch_size batches are differentiated.
+        prompt: that of `problem`.
+        batch_size: B, completions a batch.
+    Returns:
+        Moments of −∇loss against ∇L(c).
+    Raises:
+        ValueError: there are more than 10,000 batches.
+    Source: chapter 05, exercise 5.5.
+    """
+    number = len(problem.rewards)
+    if number**batch_size > 10_000:
+        raise ValueError(f"{number}^{batch_size} batches are too many; take a smaller world.")
+    with torch.no_grad():
+        scores, mask = score(policy, world, prompt, torch.arange(number))
+    batches = list(itertools.product(range(number), repeat=batch_size))
+    weights: list[Tensor] = []
+    for batch in batches:
+        rows = list(batch)
+        leaf = scores[rows].requires_grad_()
+        loss = loss_function(leaf, problem.rewards[rows], mask[rows])
+        [slope] = torch.autograd.grad(loss, [leaf], allow_unused=True, materialize_grads=True)
+        weights.append(-slope.masked_fill(~mask[rows], 0.0))
+    drawn = torch.tensor(batches)  # (M, B)
+    place = torch.zeros(len(drawn), len(problem.word_scores), dtype=problem.word_scores.dtype)
+    moves = problem.moves[drawn].reshape(len(drawn), -1).clamp(min=0)
+    place.scatter_add_(1, moves, torch.stack(weights).reshape(len(drawn), -1))
+    estimates = place @ problem.word_scores  # (M, D)
+    chance, truth = problem.probability[drawn].prod(-1), problem.truth
+    mean = chance @ estimates
+    along = (estimates - mean) @ (truth / truth.norm().clamp(min=1e-300))
+    spread = chance @ (estimates - mean).pow(2).sum(-1)
+    return GradientMoments(mean, truth, float(spread), float(chance @ along**2))
 
 
 def climb(

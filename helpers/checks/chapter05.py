@@ -21,6 +21,7 @@ TINY = TokenWorld(  # seven texts of one and two words, so that all pairs can be
     ("a", "b", "."), ("p",), 2,
     lambda prompts, texts: [PAID.get(text.removesuffix(" ."), 0.5) for text in texts],
 )  # fmt: skip
+THREE = ascent.bandit({"a": -1.0, "b": 0.5, "c": 2.0})
 Loss = Callable[..., Any]
 
 
@@ -57,9 +58,7 @@ def exercise_1(one_arrow: Callable[[Tensor, int, float], Any]) -> None:
                 "that is ∇p, not ∇ log p: divide by the probability of the word.": (
                     reward * probs[word] * score
                 ),
-                "that is one entry of the expectation: a sample is not weighted by p.": (
-                    reward * probs * score
-                ),
+                "a sample is not weighted by p: it was drawn.": reward * probs * score,
                 "only the chosen logit moves here; the others are pushed back by p.": (
                     reward * chosen * (1 - probs)
                 ),
@@ -104,7 +103,6 @@ def exercise_2(numbers: Mapping[str, Any]) -> None:
             "the variance falls as 1/N; its root falls as 1/√N.": moments.variance / 12**0.5,
             "the average of twelve varies less than one.": moments.variance,
             "that is N times, not 1/N times, the variance of one.": 12 * moments.variance,
-            "divide the difference, not only its first part.": second / 12 - length,
         },
     }
     expected = {
@@ -164,8 +162,7 @@ SURROGATES = {
     "sign": "the sign is turned: descending this loss makes good texts less probable.",
     "shift": "logits[:, t] is scored against the token at t; it predicts the one at t + 1.",
     "token mean": "each text is divided by its number of words: a sum belongs there.",
-    "width": "the sum over words is a mean over all columns: that only changes the scale, but it "
-    "does change it.",
+    "width": "the sum over words is a mean over all columns: that changes the scale.",
     "batch sum": "the sum over texts is not divided by their number: the scale is B times off.",
     "all tokens": "divided by the number of all words in the batch: only the number of texts.",
     "padding": "what stands after the end of a text is scored too: use the mask.",
@@ -205,9 +202,7 @@ def _by_definition(
 
 
 def _as_loss(value: Any) -> Tensor:
-    assert isinstance(value, Tensor) and value.shape == (), (
-        "return one number, a tensor of shape ()."
-    )
+    assert isinstance(value, Tensor) and value.shape == (), "return a tensor of shape ()."
     assert value.requires_grad, "the loss carries no gradient: was too much detached?"
     return value
 
@@ -268,47 +263,21 @@ def exercise_4(mean_and_variance: Callable[[Tensor, Tensor, int], Any]) -> None:
     checks.passed("5.4", "equal to listing every batch of one, two and three texts.")
 
 
-def _weights(loss_function: Loss, rows: Sequence[int], world: TokenWorld, *more: float) -> Tensor:
-    """Minus the derivatives of the reader's loss by log π of each word: (B, T)."""
-    prompt = world.prompts[0]
+def _moments(loss_function: Loss, world: TokenWorld, size: int, *more: float) -> GradientMoments:
+    """Exact moments of the reader's estimate, over every batch of this size."""
+
+    def checked(scores: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
+        kept = (rewards.clone(), mask.clone())
+        loss = _as_loss(loss_function(scores, *kept, *more))
+        assert torch.equal(kept[0], rewards) and torch.equal(kept[1], mask), (
+            "the function wrote into its arguments; make new tensors."
+        )
+        return loss
+
     table = tabular.TablePolicy(world, std=0.8, generator=torch.Generator().manual_seed(0))
-    batch = torch.tensor(rows)
-    scores, mask = ascent.score(table, world, prompt, batch)
-    leaf = scores.detach().clone().requires_grad_()
-    rewards = exact.rewards(world, prompt)[batch]
-    kept = (rewards.clone(), mask.clone())
-    loss = _as_loss(loss_function(leaf, *kept, *more))
-    assert torch.equal(kept[0], rewards) and torch.equal(kept[1], mask), (
-        "the function wrote into its arguments; make new tensors."
-    )
-    [slope] = torch.autograd.grad(loss, [leaf], allow_unused=True, materialize_grads=True)
-    return -slope.masked_fill(~mask, 0.0)
-
-
-def all_batches(loss_function: Loss, world: TokenWorld, size: int, *more: float) -> GradientMoments:
-    """Exact moments of −∇loss over every batch of a size, drawn from the policy of `_problem`.
-
-    Args:
-        loss_function: (token_logprobs, rewards, mask, *more) → loss.
-        world: small: N^size batches are differentiated.
-        size: texts a batch.
-        more: further arguments.
-    Returns:
-        The moments, against ∇L.
-    """
     problem = _problem(world, world.prompts[0])
-    number = len(problem.rewards)
-    batches = list(itertools.product(range(number), repeat=size))
-    rows = torch.tensor(batches)
-    weights = torch.stack([_weights(loss_function, batch, world, *more) for batch in batches])
-    place = torch.zeros(len(rows), len(problem.word_scores), dtype=torch.float64)
-    moves = problem.moves[rows].reshape(len(rows), -1)
-    place.scatter_add_(1, moves.clamp(min=0), weights.reshape(len(rows), -1))
-    estimates = place @ problem.word_scores
-    chance = problem.probability[rows].prod(-1)
-    mean = chance @ estimates
-    spread = chance @ (estimates - mean).pow(2).sum(-1)
-    return GradientMoments(mean, problem.truth, float(spread), float("nan"))
+    prompt = world.prompts[0]
+    return ascent.moments_of_loss(checked, table, problem, world, prompt, batch_size=size)
 
 
 def _judge(found: GradientMoments, truth: Tensor, variance: float | None, size: int) -> None:
@@ -328,8 +297,9 @@ def _judge(found: GradientMoments, truth: Tensor, variance: float | None, size: 
         )
     if variance is not None:
         assert abs(found.variance - variance) < 1e-6 * variance, (
-            f"{where}the mean is right but the VARIANCE fails: it is {found.variance / variance:.2f} "
-            "times that of (5.6). Does a text still meet the rewards of other texts?"
+            f"{where}the mean is right but the VARIANCE fails: it is "
+            f"{found.variance / variance:.2f} times that of (5.6). Does a text still meet the "
+            "rewards of other texts?"
         )
 
 
@@ -345,11 +315,11 @@ def exercise_5(mended_loss: Loss) -> None:
     first = mended_loss(probe, torch.ones(1).double(), torch.ones(1, 2, dtype=torch.bool))
     if checks.is_stub("5.5", first):
         return
-    problem = _problem(TINY, "p")
-    terms = problem.rewards[:, None] * problem.scores
-    for size in (1, 2, 3):
+    for world, size in ((TINY, 1), (TINY, 2), (THREE, 3)):
+        problem = _problem(world, world.prompts[0])
+        terms = problem.rewards[:, None] * problem.scores
         expected = estimators.of_terms(problem, terms, count=size)
-        found = all_batches(mended_loss, TINY, size)
+        found = _moments(mended_loss, world, size)
         _judge(found, problem.truth, expected.variance, size)
     checks.passed("5.5", "mean and variance over every batch of one, two and three texts.")
 
@@ -428,8 +398,8 @@ def exercise_7(old_probs: Any) -> None:
     terms = problem.rewards[:, None] * problem.scores
     stale = estimators.of_terms(problem, terms, probability=old)
     assert float(stale.mean @ problem.truth) < -1e-9, (
-        f"this still points uphill, with a cosine of {stale.cosine:+.2f} to the gradient. Each text "
-        "is pushed up by its reward times how often it occurs: which one should be pushed most?"
+        f"this still points uphill, with a cosine of {stale.cosine:+.2f} to the gradient. Each "
+        "text is pushed up by its reward times how often it occurs: which one most?"
     )
     ratio = (problem.probability / old)[:, None]
     right = estimators.of_terms(problem, ratio * terms, probability=old)
@@ -457,7 +427,7 @@ def exercise_8(surprise_loss: Loss) -> None:
         objective = (logp.exp() * (problem.rewards - tau * logp)).sum()
         truth = torch.autograd.grad(objective, [table.logits])[0].reshape(-1)
         bonus = truth - problem.truth  # τ ∇H
-        found = all_batches(surprise_loss, TINY, size, tau).mean
+        found = _moments(surprise_loss, TINY, size, tau).mean
         if tau:
             checks.diagnose(
                 found, truth,
@@ -470,7 +440,7 @@ def exercise_8(surprise_loss: Loss) -> None:
                         problem.truth + 2 * bonus
                     ),
                     "the sign is turned: a loss goes down.": -truth,
-                    "tau is missing.": problem.truth + bonus / tau,
+                    "tau is missing: the surprise counts once.": problem.truth + bonus / tau,
                     "divided by the number of texts once too often.": truth / size,
                 },
                 reveal=False, tolerance=1e-7,

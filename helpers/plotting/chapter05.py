@@ -1,6 +1,7 @@
 """Figures of chapter 05, the REINFORCE gradient."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -29,7 +30,7 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
         rewards: three rewards, reward units.
     """
     ax.set_axis_off()
-    ax.set(xlim=(-0.16, 1.16), ylim=(-0.13, 1.0), aspect="equal")
+    ax.set(xlim=(-0.16, 1.16), ylim=(-0.13, 1.0), aspect="equal", ylabel="mixture of the texts")
     ring = [*CORNERS, CORNERS[0]]
     ax.plot(*zip(*ring, strict=True), color="#404040", linewidth=1.2)
     low, high = min(rewards), max(rewards)
@@ -76,7 +77,7 @@ def arrows(
         ends = [place(tip) for tip in tips]
         ax.plot(*zip(*ends, strict=True), ".", color=COLORS["policy"], markersize=3, zorder=3)
     looks = (
-        (mean, {"color": COLORS["policy"], "linewidth": 2.4}),
+        (mean, {"color": COLORS["policy"], "linewidth": 3.6}),
         (exact, {"color": COLORS["exact"], "linewidth": 1.6, "linestyle": "--"}),
     )
     for tip, look in looks:
@@ -116,12 +117,12 @@ def simplex(
         panels: title → "start", "tips", "mean" and "exact" of `arrows`, or "exact" and "sampled"
             of `trails`.
     """
-    figure = Figure(figsize=(7.4, 3.4))
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.91, bottom=0.03, wspace=0.02)
+    figure = Figure(figsize=(7.4, 3.4 if len(panels) < 3 else 2.7))
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.03, wspace=0.02)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, drawn) in zip(axes, panels.items(), strict=True):
         triangle(ax, words, rewards)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(title, fontsize=10, loc="center")
         if "start" in drawn:
             arrows(ax, drawn["start"], drawn["tips"], drawn["mean"], drawn["exact"])
         else:
@@ -151,7 +152,7 @@ def playground(
     left.set_title(title, fontsize=9)
     trails(left, paths["exact"], [paths["sampled"]])
     arrows(left, start, tips, mean, exact)
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "exact": {"color": COLORS["exact"], "linestyle": "--", "marker": "o", "markersize": 3},
         "sampled": {"color": COLORS["policy"], "linestyle": "-", "marker": ".", "markersize": 4},
     }
@@ -220,11 +221,12 @@ def error_curves(
     return figure
 
 
-def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float]]) -> Figure:
+def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float | None]]) -> Figure:
     """Exact properties of several estimators as bars, one panel a property.
 
     Args:
-        panels: axis label → (estimator → number, what a right estimator has: black dashes).
+        panels: axis label → (estimator → number, what a right estimator has: black dashes;
+            None if there is no such number, and then all panels have one scale).
     """
     rows = max(len(numbers) for numbers, _ in panels.values())
     figure = Figure(figsize=(7.4, 0.9 + 0.42 * rows), layout="constrained")
@@ -233,10 +235,14 @@ def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float]]) -> F
         names = list(numbers)
         drawn = ax.barh(names, [numbers[name] for name in names], color=COLORS["policy"])
         ax.bar_label(drawn, [f"{numbers[name]:.2f}" for name in names], fontsize=8, padding=3)
-        ax.axvline(right, color=COLORS["exact"], linestyle="--", linewidth=1.6)
-        reach = max(0.1, right, *numbers.values())
-        ax.set_xlim(min(0, 1.25 * min(numbers.values())), 1.22 * reach)
+        if right is not None:
+            ax.axvline(right, color=COLORS["exact"], linestyle="--", linewidth=1.6)
+        shown = [n for n, aim in panels.values() if right is None and aim is None] or [numbers]
+        reach = max(0.1, right or 0.0, *(x for n in shown for x in n.values()))
+        ax.set_xlim(min(0, 1.5 * min(numbers.values())), 1.22 * reach)
         ax.set_xlabel(label)
+        ax.set_title(label.split(",")[0], fontsize=10)
+    axes[0].set_ylabel("estimator")
     axes[0].invert_yaxis()
     return figure
 

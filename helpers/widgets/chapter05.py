@@ -39,9 +39,7 @@ class Moves:
     moments: estimators.GradientMoments  # of a batch's estimate, exact
 
 
-def simplex_moves(
-    world: TokenWorld, logits: Tensor, *, lr: float, count: int, seed: int
-) -> Moves:
+def simplex_moves(world: TokenWorld, logits: Tensor, *, lr: float, count: int, seed: int) -> Moves:
     """One step from a point of the simplex: exact, and from 30 batches of sampled texts.
 
     Args:
