@@ -221,15 +221,18 @@ def error_curves(
     return figure
 
 
-def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float | None]]) -> Figure:
+def estimator_bars(
+    panels: Mapping[str, tuple[Mapping[str, float], float | None]], *, rows: str = "estimator"
+) -> Figure:
     """Exact properties of several estimators as bars, one panel a property.
 
     Args:
         panels: axis label → (estimator → number, what a right estimator has: black dashes;
             None if there is no such number, and then all panels have one scale).
+        rows: what the bars are.
     """
-    rows = max(len(numbers) for numbers, _ in panels.values())
-    figure = Figure(figsize=(7.4, 0.9 + 0.42 * rows), layout="constrained")
+    most = max(len(numbers) for numbers, _ in panels.values())
+    figure = Figure(figsize=(7.4, 0.9 + 0.42 * most), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (label, (numbers, right)) in zip(axes, panels.items(), strict=True):
         names = list(numbers)
@@ -242,7 +245,7 @@ def estimator_bars(panels: Mapping[str, tuple[Mapping[str, float], float | None]
         ax.set_xlim(min(0, 1.5 * min(numbers.values())), 1.22 * reach)
         ax.set_xlabel(label)
         ax.set_title(label.split(",")[0], fontsize=10)
-    axes[0].set_ylabel("estimator")
+    axes[0].set_ylabel(rows)
     axes[0].invert_yaxis()
     return figure
 
