@@ -160,6 +160,7 @@ MOMENTS = [
     (lambda p, t, n: moments(p, t, n, weights=lambda p: torch.full_like(p, 1 / len(p))), "weight"),
     (lambda p, t, n: (p @ t, moments(p, t, n)[1] / t.shape[1]), "averaged over the directions"),
     (lambda p, t, n: p @ t, "a pair|should have shape"),
+    (lambda p, t, n: 3.0, "a pair"),
     (writes_into_terms, "wrote into"),
 ]
 
