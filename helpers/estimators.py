@@ -68,6 +68,18 @@ class GradientProblem:
         """(N, D) ∇ log p(x | c): the sum of the scores of its words."""
         return self.combine(torch.ones_like(self.moves, dtype=self.word_scores.dtype))
 
+    def turned(self) -> "GradientProblem":
+        """The same problem in at most S·A coordinates: every length and angle stays.
+
+        All estimates lie in the span of the S·A word scores. For a network with many more
+        weights than that, one rotation makes everything that follows cheap.
+
+        Returns:
+            The problem with word_scores of shape (S·A, min(S·A, D)).
+        """
+        corner = torch.linalg.qr(self.word_scores.T, mode="r").R  # W Wᵀ = cornerᵀ corner
+        return GradientProblem(self.probability, self.rewards, corner.T, self.moves)
+
     def combine(self, weights: Tensor) -> Tensor:
         """Σ_t w_t ∇ log π(x_t | s_t) of every completion.
 

@@ -41,17 +41,31 @@ from helpers.plotting.chapter04 import (
     two_answers,
     variance_growth,
 )
+from helpers.plotting.chapter05 import (
+    ascent_curves,
+    curves,
+    error_curves,
+    estimator_bars,
+    gradient_cloud,
+    playground,
+    simplex,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
     "COLORS",
     "Figure",
+    "ascent_curves",
     "conditionals",
     "credit",
+    "curves",
     "diagonal",
     "discount_curves",
     "entropy_plus_kl",
+    "error_curves",
+    "estimator_bars",
     "estimators",
+    "gradient_cloud",
     "gradient_norms",
     "honest_and_gaming",
     "icicle",
@@ -60,6 +74,7 @@ __all__ = [
     "loop_diagram",
     "maximisation_bias",
     "number_tree",
+    "playground",
     "png",
     "prefix_tree",
     "q_and_advantage",
@@ -70,6 +85,7 @@ __all__ = [
     "sampled_against_exact",
     "samplers",
     "show",
+    "simplex",
     "two_answers",
     "two_critics",
     "two_teachers",

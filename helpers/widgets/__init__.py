@@ -7,6 +7,7 @@ from helpers.widgets.chapter01 import SamplerExplorer, TreeExplorer, compare_sam
 from helpers.widgets.chapter02 import CriticsExplorer, RewardBench, mix_critics, try_completion
 from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_values
 from helpers.widgets.chapter04 import BehaviorLab, compare_estimators
+from helpers.widgets.chapter05 import SimplexPlayground, simplex_moves
 
 __all__ = [
     "BehaviorLab",
@@ -14,12 +15,14 @@ __all__ = [
     "PAYMENTS",
     "RewardBench",
     "SamplerExplorer",
+    "SimplexPlayground",
     "TreeExplorer",
     "ValueExplorer",
     "compare_estimators",
     "compare_sampler",
     "mix_critics",
     "pay",
+    "simplex_moves",
     "tree_of_values",
     "try_completion",
 ]

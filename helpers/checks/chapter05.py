@@ -1,0 +1,450 @@
+"""Checkers of chapter 05, the REINFORCE gradient.
+
+The estimators are judged by what they are on average: the reader's loss is differentiated on
+every batch there is, and mean, sign, scale and variance are compared with the exact ones.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helpers import ascent, checks, estimators, exact, tabular, worlds
+from helpers.estimators import GradientMoments, GradientProblem
+from helpers.worlds import TokenWorld
+
+WORLD = worlds.WORD_WORLD
+PAID = {"a": 1.0, "b": -2.0, "a a": 2.0, "a b": 0.5, "b a": -1.0, "b b": 3.0}
+TINY = TokenWorld(  # seven texts of one and two words, so that all pairs can be listed
+    ("a", "b", "."), ("p",), 2,
+    lambda prompts, texts: [PAID.get(text.removesuffix(" ."), 0.5) for text in texts],
+)  # fmt: skip
+THREE = ascent.bandit({"a": -1.0, "b": 0.5, "c": 2.0})
+Loss = Callable[..., Any]
+
+
+def exercise_1(one_arrow: Callable[[Tensor, int, float], Any]) -> None:
+    """`one_arrow(probs, word, reward)`: R times the score of a softmax.
+
+    Args:
+        one_arrow: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    for logits, word, reward in (
+        ([0.3, -1.0, 0.8], 1, 2.0), ([1.0, 0.0, -0.5, 0.2], 3, -1.5), ([0.0, 2.0], 0, 0.5),
+    ):  # fmt: skip
+        z = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+        [score] = torch.autograd.grad(z.log_softmax(-1)[word], [z])
+        probs = z.detach().softmax(-1)
+        given = probs.clone()
+        got = one_arrow(given, word, reward)
+        if checks.is_stub("5.1", got):
+            return
+        assert torch.equal(given, probs), "the function wrote into `probs`; make a new tensor."
+        chosen = torch.zeros_like(probs)
+        chosen[word] = 1.0
+        checks.diagnose(
+            checks.as_numbers(got, shape=(len(logits),), what="the estimate"),
+            reward * score,
+            {
+                "the sign is turned: this makes a well-paid text less probable.": -reward * score,
+                "the reward is missing: this is the score.": score,
+                "the denominator of the softmax depends on every logit: −p is missing.": (
+                    reward * chosen
+                ),
+                "that is ∇p, not ∇ log p: divide by the probability of the word.": (
+                    reward * probs[word] * score
+                ),
+                "a sample is not weighted by p: it was drawn.": reward * probs * score,
+                "only the chosen logit moves here; the others are pushed back by p.": (
+                    reward * chosen * (1 - probs)
+                ),
+            },
+            tolerance=1e-6,
+        )
+    checks.passed("5.1", "equal to autograd for two, three and four texts.")
+
+
+def exercise_2(numbers: Mapping[str, Any]) -> None:
+    """Four numbers, by thinking.
+
+    Args:
+        numbers: `derivative`, `squared_score`, `variance_of_one`, `variance_of_twelve`.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    world = ascent.bandit({"awful": -1.0, "decent": 1.0, "superb": 2.0})
+    problem = _problem(world, "taste", std=0.0)
+    moments = estimators.of_terms(problem, problem.rewards[:, None] * problem.scores)
+    square = float(problem.scores[2] @ problem.scores[2])
+    second = moments.variance + float(problem.truth @ problem.truth)
+    derivative, length = float(problem.truth[2]), float(problem.truth @ problem.truth)
+    mistakes: dict[str, dict[str, Tensor | float]] = {
+        "derivative": {
+            "p R, not p (R − J): the other texts lose what this one gains.": 2 / 3,
+            "the probability in front is missing.": 3 * derivative,
+            "the sign is turned.": -derivative,
+        },
+        "squared_score": {
+            "that is the length; it is to be squared.": square**0.5,
+            "only the chosen logit's part: the two others move too.": 4 / 9,
+            "the score is 1 minus p at the chosen logit, and −p at the others.": 1.0,
+        },
+        "variance_of_one": {
+            "that is the mean square: subtract the square of the mean.": second,
+            "that is the squared length of ∇J: the other part of (5.6).": length,
+            "subtract ‖∇J‖², the square of the length.": second - length**0.5,
+            "the rewards count squared in (5.6).": 2 / 3 * square - length,
+        },
+        "variance_of_twelve": {
+            "the variance falls as 1/N; its root falls as 1/√N.": moments.variance / 12**0.5,
+            "the average of twelve varies less than one.": moments.variance,
+            "that is N times, not 1/N times, the variance of one.": 12 * moments.variance,
+        },
+    }
+    expected = {
+        "derivative": derivative, "squared_score": square,
+        "variance_of_one": moments.variance, "variance_of_twelve": moments.variance / 12,
+    }  # fmt: skip
+    if checks.predicted_numbers("5.2", numbers, expected, mistakes):
+        checks.passed("5.2", "all four agree with the enumeration.")
+
+
+def _problem(world: TokenWorld, prompt: str, *, std: float = 0.8, seed: int = 0) -> GradientProblem:
+    table = tabular.TablePolicy(world, std=std, generator=torch.Generator().manual_seed(seed))
+    return estimators.gradient_problem(table, [table.logits], world, prompt)
+
+
+def exercise_3(reinforce: Callable[[Tensor, Tensor, Tensor, Tensor], Any]) -> None:
+    """`reinforce(logits, ids, judged, mask)`: a loss with the gradient of (5.7).
+
+    Args:
+        reinforce: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    generator = torch.Generator().manual_seed(3)
+    for world, rows in ((WORLD, [0, 3, 17, 100, 340]), (WORLD, [7]), (TINY, [0, 1, 6, 6])):
+        every = exact.enumerate_completions(world)
+        first = torch.full((len(rows), 1), world.prompt_id(world.prompts[-1]))
+        ids = torch.cat([first, every.completion_ids[rows]], dim=1)
+        mask = torch.arange(world.max_length) < every.lengths[rows, None]
+        shape = (*ids.shape, world.num_actions)
+        logits = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        judged = torch.randn(len(rows), generator=generator, dtype=torch.float64) + 0.5
+        judged.requires_grad_()
+        given = (ids.clone(), mask.clone())
+        got = reinforce(logits, *given[:1], judged, given[1])
+        if checks.is_stub("5.3", got):
+            return
+        assert torch.equal(given[0], ids) and torch.equal(given[1], mask), (
+            "the function wrote into its arguments; make new tensors."
+        )
+        loss = _as_loss(got)
+        pull, leak = torch.autograd.grad(loss, [logits, judged], allow_unused=True)
+        assert pull is not None, "the loss does not depend on `logits`."
+        assert leak is None, "`judged` must be held constant: detach it."
+        checks.diagnose(
+            pull.reshape(-1), _by_definition(logits, ids, judged, mask),
+            {
+                message: _by_definition(logits, ids, judged, mask, mistake)
+                for mistake, message in SURROGATES.items()
+            },
+            reveal=False,
+        )  # fmt: skip
+    checks.passed("5.3", "the gradient of ten texts of one to four words, in two worlds.")
+
+
+SURROGATES = {
+    "sign": "the sign is turned: descending this loss makes good texts less probable.",
+    "shift": "logits[:, t] is scored against the token at t; it predicts the one at t + 1.",
+    "token mean": "each text is divided by its number of words: a sum belongs there.",
+    "width": "the sum over words is a mean over all columns: that changes the scale.",
+    "batch sum": "the sum over texts is not divided by their number: the scale is B times off.",
+    "all tokens": "divided by the number of all words in the batch: only the number of texts.",
+    "padding": "what stands after the end of a text is scored too: use the mask.",
+    "last": "the last word of each text is missing: the ending is an action.",
+    "no judge": "`judged` is not in it: every text is pushed equally.",
+    "logits": "raw logits are no log-probabilities: log_softmax first.",
+}
+
+
+def _by_definition(
+    logits: Tensor, ids: Tensor, judged: Tensor, mask: Tensor, mistake: str = ""
+) -> Tensor:
+    """Gradient by the logits, as a sum of one-hot minus probability, with one mistake put in."""
+    weight = judged.detach()[:, None] * mask / len(ids)
+    lengths = mask.sum(1, keepdim=True)
+    if mistake == "token mean":
+        weight = weight / lengths
+    if mistake == "width":
+        weight = weight / mask.shape[1]
+    if mistake == "batch sum":
+        weight = weight * len(ids)
+    if mistake == "all tokens":
+        weight = weight * len(ids) / mask.sum()
+    if mistake == "padding":
+        weight = judged.detach()[:, None].expand(mask.shape) / len(ids)
+    if mistake == "last":
+        weight = weight * (torch.arange(mask.shape[1]) < lengths - 1)
+    if mistake == "no judge":
+        weight = mask / len(ids)
+    first = 1 if mistake == "shift" else 0
+    aligned = logits.detach()[:, first : first + mask.shape[1]]
+    onehot = torch.nn.functional.one_hot(ids[:, 1:], logits.shape[-1]).double()
+    push = onehot if mistake == "logits" else onehot - aligned.softmax(-1)
+    found = torch.zeros_like(logits)
+    found[:, first : first + mask.shape[1]] = -weight[..., None] * push
+    return (-found if mistake == "sign" else found).detach().reshape(-1)
+
+
+def _as_loss(value: Any) -> Tensor:
+    assert isinstance(value, Tensor) and value.shape == (), "return a tensor of shape ()."
+    assert value.requires_grad, "the loss carries no gradient: was too much detached?"
+    return value
+
+
+def exercise_4(mean_and_variance: Callable[[Tensor, Tensor, int], Any]) -> None:
+    """`mean_and_variance(probability, terms, count)`: (5.6), from a list of all texts.
+
+    Args:
+        mean_and_variance: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    for world, prompt, count in ((TINY, "p", 2), (WORLD, "pan", 1), (TINY, "p", 3)):
+        problem = _problem(world, prompt)
+        p, terms = problem.probability, problem.rewards[:, None] * problem.scores
+        given = (p.clone(), terms.clone())
+        got = mean_and_variance(*given, count)
+        pair = isinstance(got, Sequence) and all(part is None or part is ... for part in got)
+        if got is None or got is ... or pair:
+            checks.is_stub("5.4", None)
+            return
+        assert torch.equal(given[0], p) and torch.equal(given[1], terms), (
+            "the function wrote into its arguments; make new tensors."
+        )
+        assert isinstance(got, Sequence) and len(got) == 2, "return mean and variance, a pair."
+        tuples = torch.tensor(
+            list(itertools.product(range(len(p)), repeat=count if world is TINY else 1))
+        )
+        chance, batches = p[tuples].prod(-1), terms[tuples].mean(1)
+        mean = chance @ batches
+        variance = chance @ (batches - mean).pow(2).sum(-1)
+        checks.diagnose(
+            checks.as_numbers(got[0], shape=(terms.shape[1],), what="the mean"), mean,
+            {
+                "the mean does not depend on `count`.": mean / count,
+                "that is the plain mean of the list: weight by `probability`.": terms.mean(0),
+                "divide by nothing: the probabilities sum to 1.": mean / len(p),
+            },
+            tolerance=1e-5,
+        )  # fmt: skip
+        single = p @ (terms - mean).pow(2).sum(-1)
+        checks.diagnose(
+            checks.as_numbers(got[1], shape=(), what="the variance"), variance,
+            {
+                "not divided by `count`: an average varies less than one draw.": single,
+                "that is the mean square; subtract the square of the mean.": (
+                    p @ terms.pow(2).sum(-1) / count
+                ),
+                "the standard deviation falls as 1/√N, the variance as 1/N.": single / count**0.5,
+                "that is the standard deviation: do not take the root.": variance**0.5,
+                "divided by `count` twice: the square of 1/N, times N terms.": single / count**2,
+                "averaged over the directions; add them up.": variance / terms.shape[1],
+                "weight the squares by `probability`.": (
+                    (terms - mean).pow(2).sum(-1).mean() / count
+                ),
+            },
+            tolerance=1e-5,
+        )  # fmt: skip
+    checks.passed("5.4", "equal to listing every batch of one, two and three texts.")
+
+
+def _moments(loss_function: Loss, world: TokenWorld, size: int, *more: float) -> GradientMoments:
+    """Exact moments of the reader's estimate, over every batch of this size."""
+
+    def checked(scores: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
+        kept = (rewards.clone(), mask.clone())
+        loss = _as_loss(loss_function(scores, *kept, *more))
+        assert torch.equal(kept[0], rewards) and torch.equal(kept[1], mask), (
+            "the function wrote into its arguments; make new tensors."
+        )
+        return loss
+
+    table = tabular.TablePolicy(world, std=0.8, generator=torch.Generator().manual_seed(0))
+    problem = _problem(world, world.prompts[0])
+    prompt = world.prompts[0]
+    return ascent.moments_of_loss(checked, table, problem, world, prompt, batch_size=size)
+
+
+def _judge(found: GradientMoments, truth: Tensor, variance: float | None, size: int) -> None:
+    """Say which property fails: the sign, the scale, the direction, or the variance."""
+    where = f"over all batches of {size}, weighted by their probability, "
+    scale = float(found.mean @ truth / (truth @ truth))
+    cosine = float(torch.cosine_similarity(found.mean, truth, dim=0))
+    if float((found.mean - truth).norm()) > 1e-6 * float(truth.norm()):
+        assert cosine > -0.999, f"{where}the SIGN fails: the mean points downhill."
+        assert cosine < 0.99999, (
+            f"{where}the SCALE fails: the mean is {scale:.3f} ∇L, so the direction is right and "
+            "the length is not. What is divided by what, and how often?"
+        )
+        raise AssertionError(
+            f"{where}the MEAN fails: its cosine with ∇L is {cosine:.3f}, its length along it "
+            f"{scale:.3f}. Is each text judged by its own reward, and every word counted once?"
+        )
+    if variance is not None:
+        assert abs(found.variance - variance) < 1e-6 * variance, (
+            f"{where}the mean is right but the VARIANCE fails: it is "
+            f"{found.variance / variance:.2f} times that of (5.6). Does a text still meet the "
+            "rewards of other texts?"
+        )
+
+
+def exercise_5(mended_loss: Loss) -> None:
+    """`mended_loss(token_logprobs, rewards, mask)`: judged by mean, sign, scale and variance.
+
+    Args:
+        mended_loss: the reader's function.
+    Raises:
+        AssertionError: which property fails.
+    """
+    probe = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+    first = mended_loss(probe, torch.ones(1).double(), torch.ones(1, 2, dtype=torch.bool))
+    if checks.is_stub("5.5", first):
+        return
+    for world, size in ((TINY, 1), (TINY, 2), (THREE, 3)):
+        problem = _problem(world, world.prompts[0])
+        terms = problem.rewards[:, None] * problem.scores
+        expected = estimators.of_terms(problem, terms, count=size)
+        found = _moments(mended_loss, world, size)
+        _judge(found, problem.truth, expected.variance, size)
+    checks.passed("5.5", "mean and variance over every batch of one, two and three texts.")
+
+
+def exercise_6(mended_mask: Callable[[Tensor, int], Any]) -> None:
+    """`mended_mask(completion_ids, eos_id)`: True up to and including the first EOS.
+
+    Args:
+        mended_mask: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    for ids, eos, lengths in (
+        ([[2, 4, 4, 4], [4, 4, 4, 4], [0, 1, 2, 3], [1, 1, 1, 4]], 4, [2, 1, 4, 4]),
+        ([[0, 0, 0], [1, 2, 0], [2, 0, 0]], 0, [1, 3, 2]),
+        ([[7]], 7, [1]),
+        ([[5, 9, 9, 9, 9, 9]], 9, [2]),
+    ):
+        given = torch.tensor(ids)
+        got = mended_mask(given.clone(), eos)
+        if checks.is_stub("5.6", got):
+            return
+        place, length = torch.arange(given.shape[1]), torch.tensor(lengths)[:, None]
+        by_id = given != eos
+        checks.diagnose(
+            checks.as_numbers(got, shape=tuple(given.shape), what="the mask"),
+            (place < length).double(),
+            {
+                "the ending is still masked: the first EOS of a row was an action, and is the "
+                "only one whose score teaches the model to stop.": by_id.double(),
+                "everything counts: the EOS after the first are padding, which nobody chose.": (
+                    torch.ones_like(by_id).double()
+                ),
+                "that is the padding: turn it around.": (place >= length).double(),
+                "one place too far: what follows the first EOS is padding.": (
+                    (place <= length).double()
+                ),
+                "one place is missing at the end of each text.": (place < length - 1).double(),
+                "the first word must count even if it is EOS, and the others still need theirs.": (
+                    (by_id | (place == 0)).double()
+                ),
+            },
+        )
+    mean = _masked_mean(mended_mask)
+    problem = _problem(WORLD, "praise")
+    assert (mean - problem.truth).norm() < 1e-8, "the expected gradient is not ∇L with this mask."
+    checks.passed("5.6", "with it the expected gradient of the word world is ∇L.")
+
+
+def _masked_mean(mask_of: Callable[[Tensor, int], Any]) -> Tensor:
+    """Expected gradient of the word world if this mask says which words count."""
+    problem, every = _problem(WORLD, "praise"), exact.enumerate_completions(WORLD)
+    inside = torch.arange(4) < every.lengths[:, None]
+    padded = torch.where(inside, every.completion_ids, 4)
+    weight = torch.as_tensor(mask_of(padded, 4)).double() * problem.rewards[:, None]
+    return problem.probability @ problem.combine(weight)
+
+
+def exercise_7(old_probs: Any) -> None:
+    """Sampling probabilities under which the unweighted stale estimate points downhill.
+
+    Args:
+        old_probs: three numbers.
+    Raises:
+        AssertionError: they are no distribution, too small, or the estimate is still uphill.
+    """
+    if checks.is_stub("5.7", old_probs):
+        return
+    old = checks.as_numbers(old_probs, shape=(3,), what="old_probs")
+    assert abs(float(old.sum()) - 1) < 1e-5, f"probabilities sum to 1, these to {old.sum():.4f}."
+    assert float(old.min()) >= 0.05 - 1e-6, (
+        f"the smallest is {old.min():.3f}: every text must have at least 5 %."
+    )
+    world = ascent.bandit({"awful": 1.0, "decent": 2.0, "superb": 3.0})
+    problem = _problem(world, "taste", std=0.0)
+    terms = problem.rewards[:, None] * problem.scores
+    stale = estimators.of_terms(problem, terms, probability=old)
+    assert float(stale.mean @ problem.truth) < -1e-9, (
+        f"this still points uphill, with a cosine of {stale.cosine:+.2f} to the gradient. Each "
+        "text is pushed up by its reward times how often it occurs: which one most?"
+    )
+    ratio = (problem.probability / old)[:, None]
+    right = estimators.of_terms(problem, ratio * terms, probability=old)
+    checks.passed(
+        "5.7", f"cosine {stale.cosine:+.2f}; with the ratio it would be {right.cosine:+.2f}."
+    )
+
+
+def exercise_8(surprise_loss: Loss) -> None:
+    """`surprise_loss(token_logprobs, rewards, mask, tau)`: the gradient of E[R − τ log p].
+
+    Args:
+        surprise_loss: the reader's function.
+    Raises:
+        AssertionError: with a diagnosis.
+    """
+    probe = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones(1, 2, dtype=torch.bool)
+    if checks.is_stub("5.8", surprise_loss(probe, torch.ones(1).double(), ones, 0.5)):
+        return
+    problem = _problem(TINY, "p")
+    for tau, size in ((0.7, 1), (0.0, 2), (1.5, 2)):
+        table = tabular.TablePolicy(TINY, std=0.8, generator=torch.Generator().manual_seed(0))
+        logp = exact.completion_logprobs(table, TINY, "p")
+        objective = (logp.exp() * (problem.rewards - tau * logp)).sum()
+        truth = torch.autograd.grad(objective, [table.logits])[0].reshape(-1)
+        bonus = truth - problem.truth  # τ ∇H
+        found = _moments(surprise_loss, TINY, size, tau).mean
+        if tau:
+            checks.diagnose(
+                found, truth,
+                {
+                    "the surprise is missing: that is ∇E[R].": problem.truth,
+                    "the sign of the surprise is turned: −log p is what is paid.": (
+                        problem.truth - bonus
+                    ),
+                    "not detached: the surprise counts twice, once through `judged`.": (
+                        problem.truth + 2 * bonus
+                    ),
+                    "the sign is turned: a loss goes down.": -truth,
+                    "tau is missing: the surprise counts once.": problem.truth + bonus / tau,
+                    "divided by the number of texts once too often.": truth / size,
+                },
+                reveal=False, tolerance=1e-7,
+            )  # fmt: skip
+        _judge(GradientMoments(found, truth, 0.0, 0.0), truth, None, size)
+    checks.passed("5.8", "equal to autograd on the exact objective, at three values of tau.")

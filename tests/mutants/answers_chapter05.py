@@ -1,0 +1,321 @@
+"""Wrong and right answers to the exercises of chapter 05."""
+
+import torch
+
+from helpers.checks import chapter05 as check
+
+# ------------------------------------------------------------------------------ 5.1, one arrow
+
+
+def arrow(probs, word, reward):
+    chosen = torch.zeros_like(probs)
+    chosen[word] = 1.0
+    return reward * (chosen - probs)
+
+
+def arrow_by_autograd(probs, word, reward):
+    z = probs.log().requires_grad_()
+    return reward * torch.autograd.grad(z.log_softmax(-1)[word], [z])[0].float()
+
+
+def arrow_in_place(probs, word, reward):
+    probs *= -reward
+    probs[word] += reward
+    return probs
+
+
+def only_the_word(probs, word, reward):
+    found = torch.zeros_like(probs)
+    found[word] = reward * (1 - probs[word])
+    return found
+
+
+ARROWS = [
+    (lambda p, w, r: -arrow(p, w, r), "sign is turned"),
+    (lambda p, w, r: arrow(p, w, 1.0), "reward is missing"),
+    (lambda p, w, r: arrow(p, w, r) + r * p, "−p is missing"),
+    (lambda p, w, r: p[w] * arrow(p, w, r), "∇p"),
+    (lambda p, w, r: p * arrow(p, w, r), "not weighted by p"),
+    (only_the_word, "only the chosen logit"),
+    (arrow_in_place, "wrote into"),
+    (lambda p, w, r: arrow(p, w, r).sum(), "should have shape"),
+    (lambda p, w, r: arrow(p, w, r.__abs__()), "sign is turned|none of the usual"),
+]
+
+# ---------------------------------------------------------------------------- 5.2, four numbers
+
+RIGHT_NUMBERS = {
+    "derivative": 4 / 9, "squared_score": 6 / 9, "variance_of_one": 4 / 3 - 42 / 81,
+    "variance_of_twelve": (4 / 3 - 42 / 81) / 12,
+}  # fmt: skip
+
+NUMBERS = [
+    ("derivative", 2 / 3, "p R, not"),
+    ("derivative", 4 / 3, "probability in front"),
+    ("derivative", -4 / 9, "sign is turned"),
+    ("squared_score", (6 / 9) ** 0.5, "to be squared"),
+    ("squared_score", 4 / 9, "only the chosen"),
+    ("variance_of_one", 4 / 3, "mean square"),
+    ("variance_of_one", 42 / 81, "squared length of"),
+    ("variance_of_one", 0.3, "none of the usual"),
+    ("variance_of_twelve", 0.2353, "root falls"),
+    ("variance_of_twelve", 4 / 3 - 42 / 81, "varies less than one"),
+    ("variance_of_twelve", torch.zeros(2), "should have shape"),
+]
+
+# ------------------------------------------------------------------------------- 5.3, the loss
+
+
+def surrogate(
+    logits, ids, judged, mask, *, shift=0, divide=None, sign=-1.0, detach=True, raw=False
+):
+    width = mask.shape[1]
+    aligned = logits[:, shift : shift + width]
+    scores = aligned if raw else aligned.log_softmax(-1)
+    taken = scores.gather(-1, ids[:, 1:, None])[..., 0]
+    total = (taken * mask).sum(-1)
+    if divide is not None:
+        total = total / divide(mask)
+    return sign * ((judged.detach() if detach else judged) * total).mean()
+
+
+def surrogate_as_ratio(logits, ids, judged, mask):
+    log_p = -surrogate_each(logits, ids, mask)
+    return -(judged.detach() * (log_p - log_p.detach()).exp()).mean() + 3.0
+
+
+def surrogate_each(logits, ids, mask):
+    width = mask.shape[1]
+    rows = [
+        torch.nn.functional.cross_entropy(row[:width], i[1:], reduction="none")[m].sum()
+        for row, i, m in zip(logits, ids, mask, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def surrogate_by_cross_entropy(logits, ids, judged, mask):
+    return (judged.detach() * surrogate_each(logits, ids, mask)).sum() / len(ids)
+
+
+def own_length(mask):
+    return mask.sum(-1)
+
+
+def without_the_ending(logits, ids, judged, mask):
+    kept = mask & (torch.arange(mask.shape[1]) < mask.sum(-1, keepdim=True) - 1)
+    return surrogate(logits, ids, judged, kept)
+
+
+def with_padding(logits, ids, judged, mask):
+    return surrogate(logits, ids, judged, torch.ones_like(mask))
+
+
+LOSSES = [
+    (lambda z, i, a, m: surrogate(z, i, a, m, sign=1.0), "sign is turned"),
+    (lambda z, i, a, m: surrogate(z, i, a, m, shift=1), "scored against the token at t"),
+    (lambda z, i, a, m: surrogate(z, i, a, m, divide=own_length), "divided by its number of words"),
+    (lambda z, i, a, m: surrogate(z, i, a, m, divide=lambda m: m.shape[1]), "changes the scale"),
+    (lambda z, i, a, m: len(i) * surrogate(z, i, a, m), "not divided by their number"),
+    (lambda z, i, a, m: surrogate(z, i, a, m) * len(i) / m.sum(), "number of all words"),
+    (lambda z, i, a, m: surrogate(z, i, a, m, detach=False), "detach"),
+    (lambda z, i, a, m: surrogate(z, i, a, m, raw=True), "raw logits"),
+    (lambda z, i, a, m: surrogate(z, i, torch.ones_like(a), m), "pushed equally"),
+    (lambda z, i, a, m: surrogate(z.detach(), i, a, m), "no gradient"),
+    (lambda z, i, a, m: surrogate(z, i, a, m)[None], r"shape \(\)"),
+    (without_the_ending, "ending is an action"),
+    (with_padding, "after the end"),
+    (lambda z, i, a, m: surrogate(z, i, a - a.mean(), m), "none of the usual"),
+    (lambda z, i, a, m: 2 * surrogate(z, i, a, m), "none of the usual"),
+]
+
+# ------------------------------------------------------------------------- 5.4, the moments
+
+
+def moments(p, terms, count, *, power=1, centre=True, weights=None):
+    mean = p @ terms
+    gaps = (terms - mean if centre else terms).pow(2).sum(-1)
+    return mean, (p if weights is None else weights(p)) @ gaps / count**power
+
+
+def moments_by_covariance(p, terms, count):
+    mean = p @ terms
+    covariance = (terms * p[:, None]).T @ terms - mean[:, None] * mean
+    return [mean.tolist(), float(covariance.trace()) / count]
+
+
+def writes_into_terms(p, terms, count):
+    mean = p @ terms
+    terms -= mean
+    return mean, p @ terms.pow(2).sum(-1) / count
+
+
+MOMENTS = [
+    (lambda p, t, n: moments(p, t, n, power=0), "not divided"),
+    (lambda p, t, n: moments(p, t, n, centre=False), "mean square"),
+    (lambda p, t, n: moments(p, t, n, power=0.5), "standard deviation falls"),
+    (lambda p, t, n: moments(p, t, n, power=2), "twice"),
+    (lambda p, t, n: (moments(p, t, n)[0] / n, moments(p, t, n)[1]), "does not depend on"),
+    (lambda p, t, n: (t.mean(0), moments(p, t, n)[1]), "plain mean"),
+    (lambda p, t, n: (p @ t, moments(p, t, n)[1] ** 0.5), "do not take the root"),
+    (lambda p, t, n: moments(p, t, n, weights=lambda p: torch.full_like(p, 1 / len(p))), "weight"),
+    (lambda p, t, n: (p @ t, moments(p, t, n)[1] / t.shape[1]), "averaged over the directions"),
+    (lambda p, t, n: p @ t, "a pair|should have shape"),
+    (lambda p, t, n: 3.0, "a pair"),
+    (writes_into_terms, "wrote into"),
+]
+
+# ------------------------------------------------------------------- 5.5 and 5.8, by properties
+
+
+def right(logp, rewards, mask):
+    return -((logp * mask).sum(-1) * rewards).mean()
+
+
+def right_by_words(logp, rewards, mask):
+    total = 0.0
+    for row, reward, inside in zip(logp, rewards.tolist(), mask, strict=True):
+        total = total - reward * row[inside].sum()
+    return total / len(rewards) + 17.0
+
+
+def two_means(logp, rewards, mask):
+    return -(logp * mask).sum(-1).mean() * rewards.mean()
+
+
+def group_mean_taken_off(logp, rewards, mask):
+    return right(logp, rewards - rewards.mean(), mask)
+
+
+def constant_taken_off(logp, rewards, mask):
+    return right(logp, rewards - 0.7, mask)
+
+
+MENDED = [
+    (lambda p, r, m: two_means(p, r, m), "SCALE fails"),
+    (lambda p, r, m: len(r) * two_means(p, r, m), "VARIANCE fails"),
+    (lambda p, r, m: -right(p, r, m), "SIGN fails"),
+    (lambda p, r, m: len(r) * right(p, r, m), "SCALE fails"),
+    (lambda p, r, m: -((p * m).sum(-1) / m.sum(-1) * r).mean(), "MEAN fails"),
+    (lambda p, r, m: -(p * m).sum() / m.sum() * r.mean(), "MEAN fails"),
+    (lambda p, r, m: -((p * m).sum(-1) * r).sum() / m.sum(), "MEAN fails"),
+    (lambda p, r, m: -((p * m).sum(-1) * r.flip(0)).mean(), "MEAN fails|SCALE fails|SIGN fails"),
+    (lambda p, r, m: -((p * m)[:, 0] * r).mean(), "MEAN fails"),
+    (lambda p, r, m: -(p * m).sum(-1).mean(), "fails"),
+    (group_mean_taken_off, "fails"),
+    (constant_taken_off, "VARIANCE fails"),
+    (lambda p, r, m: right(p.detach(), r, m), "no gradient"),
+    (lambda p, r, m: (p * m).sum(-1) * r, r"shape \(\)"),
+]
+
+
+def mask_by_cumsum(ids, eos):
+    is_eos = (ids == eos).long()
+    return is_eos.cumsum(-1) - is_eos == 0
+
+
+def mask_by_loop(ids, eos):
+    rows = []
+    for row in ids.tolist():
+        length = row.index(eos) + 1 if eos in row else len(row)
+        rows.append([k < length for k in range(len(row))])
+    return rows
+
+
+def shifted(ids, eos, by):
+    length = mask_by_cumsum(ids, eos).sum(-1, keepdim=True)
+    return torch.arange(ids.shape[1]) < length + by
+
+
+MASKS = [
+    (lambda i, e: i != e, "first EOS of a row"),
+    (lambda i, e: torch.ones_like(i).bool(), "everything counts"),
+    (lambda i, e: ~mask_by_cumsum(i, e), "turn it around"),
+    (lambda i, e: shifted(i, e, 1), "one place too far"),
+    (lambda i, e: shifted(i, e, -1), "one place is missing|still masked"),
+    (lambda i, e: (i != e) | (torch.arange(i.shape[1]) == 0), "first word must count"),
+    (lambda i, e: mask_by_cumsum(i, 4), "none of the usual|everything counts|still masked"),
+    (lambda i, e: mask_by_cumsum(i, e)[:, :1], "should have shape"),
+]
+
+SAMPLERS = [
+    ([1 / 3, 1 / 3, 1 / 3], "still points uphill"),
+    ([0.05, 0.05, 0.9], "still points uphill"),
+    ([0.05, 0.9, 0.05], "still points uphill"),
+    ([0.6, 0.1, 0.3], "still points uphill"),
+    ([0.98, 0.01, 0.01], "at least 5 %"),
+    ([0.9, 0.9, 0.9], "sum to 1"),
+    ([0.5, 0.5], "should have shape"),
+    ("mostly awful", "should be numbers"),
+]
+
+
+def surprise(logp, rewards, mask, tau, *, detach=True, weight=1.0, sign=-1.0):
+    log_p = (logp * mask).sum(-1)
+    judged = rewards - weight * tau * log_p
+    return sign * ((judged.detach() if detach else judged) * log_p).mean()
+
+
+def surprise_in_two_terms(logp, rewards, mask, tau):
+    """The derivative of (log p)² / 2 is log p ∇ log p."""
+    log_p = (logp * mask).sum(-1)
+    return -(rewards * log_p).mean() + tau * (log_p**2).mean() / 2
+
+
+def surprise_with_the_zero_term(logp, rewards, mask, tau):
+    return surprise(logp, rewards, mask, tau) + tau * (logp * mask).sum(-1).mean()
+
+
+SURPRISES = [
+    (lambda p, r, m, t: surprise(p, r, m, t, weight=0.0), "surprise is missing"),
+    (lambda p, r, m, t: surprise(p, r, m, t, weight=-1.0), "sign of the surprise"),
+    (lambda p, r, m, t: surprise(p, r, m, t, detach=False), "not detached"),
+    (lambda p, r, m, t: surprise(p, r, m, t, sign=1.0), "sign is turned"),
+    (lambda p, r, m, t: surprise(p, r, m, 1.0), "tau is missing"),
+    (lambda p, r, m, t: surprise(p, r, m, t) / len(r), "once too often|SCALE fails"),
+    (lambda p, r, m, t: surprise(p, r, m, t) - t * (p * m).sum(-1).mean() * r.mean(), "."),
+    (lambda p, r, m, t: right(p, r, m) - t * (p * m).sum(-1).mean(), "surprise is missing"),
+]
+
+WRONG = [
+    *((check.exercise_1, answer, message) for answer, message in ARROWS),
+    *(
+        (check.exercise_2, RIGHT_NUMBERS | {name: value}, message)
+        for name, value, message in NUMBERS
+    ),
+    *((check.exercise_3, answer, message) for answer, message in LOSSES),
+    *((check.exercise_4, answer, message) for answer, message in MOMENTS),
+    *((check.exercise_5, answer, message) for answer, message in MENDED),
+    *((check.exercise_6, answer, message) for answer, message in MASKS),
+    *((check.exercise_7, answer, message) for answer, message in SAMPLERS),
+    *((check.exercise_8, answer, message) for answer, message in SURPRISES),
+]
+
+RIGHT = [
+    (check.exercise_1, arrow),
+    (check.exercise_1, arrow_by_autograd),
+    (check.exercise_1, lambda p, w, r: arrow(p, w, r).tolist()),
+    (check.exercise_2, RIGHT_NUMBERS),
+    (check.exercise_2, {name: round(x, 4) for name, x in RIGHT_NUMBERS.items()}),
+    (check.exercise_3, surrogate),
+    (check.exercise_3, surrogate_by_cross_entropy),
+    (check.exercise_3, surrogate_as_ratio),
+    (check.exercise_4, moments),
+    (check.exercise_4, moments_by_covariance),
+    (check.exercise_5, right),
+    (check.exercise_5, right_by_words),
+    (check.exercise_6, mask_by_cumsum),
+    (check.exercise_6, mask_by_loop),
+    (check.exercise_6, lambda i, e: mask_by_cumsum(i, e).float()),
+    (check.exercise_7, [0.9, 0.05, 0.05]),
+    (check.exercise_7, torch.tensor([0.5, 0.4, 0.1])),
+    (check.exercise_8, surprise),
+    (check.exercise_8, surprise_in_two_terms),
+    (check.exercise_8, surprise_with_the_zero_term),
+]
+
+# A stub is a function that returns nothing, unless it says so here: nothing → stub.
+STUBS = {
+    check.exercise_2: lambda nothing: {name: nothing for name in RIGHT_NUMBERS},
+    check.exercise_4: lambda nothing: lambda *arguments: (nothing, nothing),
+    check.exercise_7: lambda nothing: nothing,
+}
