@@ -140,7 +140,7 @@ def estimators(
     left.scatter(means, rows, s=45, color=shades, marker="D", zorder=3)
     left.axvline(exact, color=COLORS["exact"], linestyle="--")
     left.set(xlim=(exact - 1.1 * whole, exact + 1.1 * whole), title=title)
-    left.set_xlabel("mean ± 1 std; dashes: exact (reward units; cut at the edge)", fontsize=8)
+    left.set_xlabel("mean ± 1 std (reward units, cut at the edge)", fontsize=8)
     label_y(left, dict(zip(rows, numbers, strict=True)))
     left.set_ylabel("estimator")
     left.yaxis.set_label_coords(-0.38, 0.5)
@@ -179,6 +179,8 @@ def variance_growth(
         left.semilogy(lengths, line, style, color=COLORS[role], label=label, markersize=6)
     left.set(xlabel="longest text T (words)", ylabel="variance of ρ, exact (no unit)")
     left.set_xticks(list(lengths))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     left.legend(fontsize=8)
     for label, (line, style) in samples.items():
         right.plot(tokens, line, style, color=COLORS["behavior"], label=label)
