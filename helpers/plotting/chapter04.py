@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from helpers.plotting.style import COLORS, exact_dashes, label_x, label_y, tick
@@ -179,8 +180,9 @@ def variance_growth(
         left.semilogy(lengths, line, style, color=COLORS[role], label=label, markersize=6)
     left.set(xlabel="longest text T (words)", ylabel="variance of ρ, exact (no unit)")
     left.set_xticks(list(lengths))
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("")
     left.legend(fontsize=8)
     for label, (line, style) in samples.items():
         right.plot(tokens, line, style, color=COLORS["behavior"], label=label)
