@@ -125,7 +125,7 @@ def off_policy(
         gamma: discount.
     Returns:
         The enumeration.
-    Source: chapter 04, section 4.6.
+    Source: chapter 04, section 4.7.
     """
     rewards = values.transition_rewards(world, prompt) if rewards is None else rewards
     lengths = exact.enumerate_completions(world).lengths
@@ -225,7 +225,7 @@ def of_estimators(problem: OffPolicy, *, count: int) -> Mapping[str, Moments]:
         count: N.
     Returns:
         Name → moments: the four means of `OffPolicy.terms`, and "self-normalised".
-    Source: chapter 04, section 4.7.
+    Source: chapter 04, section 4.8.
     """
     found = {
         name: of_mean(problem.probability, terms, count=count, truth=problem.truth)

@@ -34,25 +34,6 @@ def test_the_tree_by_hand(tree):
     )
 
 
-def test_states_are_numbered_as_in_the_table_policy(world, other_world):
-    for any_world in (world, other_world):
-        prompt = any_world.prompts[0]
-        table = tabular.TablePolicy(any_world)
-        with torch.no_grad():
-            table.logits[0] = torch.arange(float(table.logits[0].numel())).view_as(table.logits[0])
-        tree, every = learning.token_tree(any_world, prompt), exact.enumerate_completions(any_world)
-        for row, length in zip(
-            every.completion_ids.tolist(), every.lengths.tolist(), strict=True
-        ):  # fmt: skip
-            [text] = learning.read_log(tree, [row[:length]])
-            ids = torch.tensor([[any_world.prompt_id(prompt), *row[: length - 1]]])
-            assert table(ids)[0, :, 0].tolist() == [s * tree.shape[1] for s, *_ in text]
-            assert [step[1] for step in text] == row[:length]
-            [reward] = any_world.reward([prompt], [any_world.decode(row[:length])])
-            assert [step[2] for step in text] == [0.0] * (length - 1) + [reward]
-            assert text[-1][3] is None
-
-
 def test_a_text_must_be_complete_and_not_go_on(tree):
     with pytest.raises(ValueError, match="after its end"):
         learning.read_log(tree, [(STOP, A)])
@@ -138,9 +119,6 @@ def test_arguments_are_not_changed(log):
     assert log == before
 
 
-# ------------------------------------------------------------------------------------- chance
-
-
 def test_the_greedy_choice_has_its_share_of_the_uniform_draw():
     row, count = [1.0, 3.0, 3.0, 0.0], 4000
     for epsilon in (0.0, 0.2, 1.0):
@@ -149,6 +127,37 @@ def test_the_greedy_choice_has_its_share_of_the_uniform_draw():
         expected = torch.full((4,), epsilon / 4)
         expected[1] += 1 - epsilon  # the first of the two best
         assert_close(share, expected, rtol=0, atol=1e-3)
+
+
+def test_texts_start_where_they_are_asked_to(tree):
+    probs, starts = torch.tensor([[0.8, 0.2]] * 3), {}
+    for anywhere in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        log = learning.write_log(tree, probs, 200, generator=generator, anywhere=anywhere)
+        starts[anywhere] = {text[0][0] for text in log}
+    assert starts == {False: {0}, True: {0, 1, 2}}
+
+
+def test_states_are_numbered_as_in_the_table_policy(world, other_world):
+    for any_world in (world, other_world):
+        prompt = any_world.prompts[0]
+        table = tabular.TablePolicy(any_world)
+        with torch.no_grad():
+            table.logits[0] = torch.arange(float(table.logits[0].numel())).view_as(table.logits[0])
+        tree, every = learning.token_tree(any_world, prompt), exact.enumerate_completions(any_world)
+        for row, length in zip(
+            every.completion_ids.tolist(), every.lengths.tolist(), strict=True
+        ):  # fmt: skip
+            [text] = learning.read_log(tree, [row[:length]])
+            ids = torch.tensor([[any_world.prompt_id(prompt), *row[: length - 1]]])
+            assert table(ids)[0, :, 0].tolist() == [s * tree.shape[1] for s, *_ in text]
+            assert [step[1] for step in text] == row[:length]
+            [reward] = any_world.reward([prompt], [any_world.decode(row[:length])])
+            assert [step[2] for step in text] == [0.0] * (length - 1) + [reward]
+            assert text[-1][3] is None
+
+
+# ------------------------------------------------------------------------------------- chance
 
 
 def texts_of(world, log):

@@ -41,6 +41,9 @@ def as_numbers(value: Any, *, shape: tuple[int, ...], what: str) -> Tensor:
     Raises:
         AssertionError: it is not a number, or has another shape.
     """
+    if isinstance(value, list | tuple) and any(isinstance(x, Tensor) for x in value):
+        rows = [torch.as_tensor(x) for x in value]  # a list of rows is a table too
+        value = torch.stack(rows) if len({x.shape for x in rows}) == 1 else value
     try:
         given = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
         tensor = given.detach().double()
@@ -93,6 +96,7 @@ def predicted_numbers(
     mistakes: Mapping[str, Mapping[str, Numbers]],
     *,
     tolerance: float = 1e-3,
+    relative: bool = False,
 ) -> bool:
     """Check numbers that the reader predicted, one by one, without giving any of them away.
 
@@ -101,7 +105,8 @@ def predicted_numbers(
         answers: name → the reader's number, or what a stub holds.
         expected: name → the oracle's number.
         mistakes: name → diagnosis → the number that this mistake gives.
-        tolerance: largest absolute difference that counts as equal.
+        tolerance: largest difference that counts as equal.
+        relative: measure differences as a share of the expected number, which is not 0.
     Returns:
         Whether all of them are there and right; says what is still open.
     Raises:
@@ -115,7 +120,8 @@ def predicted_numbers(
         got = as_numbers(answers[name], shape=(), what=name)
         truth, usual = expected[name], mistakes.get(name, {})
         try:
-            diagnose(got, truth, usual, tolerance=tolerance, reveal=False)
+            unit = abs(torch.as_tensor(truth).item()) if relative else 1.0
+            diagnose(got, truth, usual, tolerance=tolerance * unit, reveal=False)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from None
     if len(open_) == len(expected):

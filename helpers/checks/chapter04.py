@@ -1,6 +1,7 @@
 """Checkers of chapter 04, on-policy and off-policy."""
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def _new_policy() -> tabular.TablePolicy:
 
 
 def exercise_1(sarsa_step: Callable[..., Any]) -> None:
-    """`sarsa_step(q, transition, next_word, step, gamma)` is the new value of one entry.
+    """`sarsa_step(q, transition, next_word, alpha, gamma)` is the new value of one entry.
 
     Args:
         sarsa_step: the reader's function.
@@ -42,43 +43,50 @@ def exercise_1(sarsa_step: Callable[..., Any]) -> None:
         try:
             value = sarsa_step(q, *case)
         except (TypeError, IndexError) as error:
-            raise AssertionError(
-                f"{type(error).__name__} for the transition {case[0]}: at the end of a text there "
-                "is no next state to look up, and its Q counts 0."
-            ) from error
+            ended = "; at the end of a text there is no next state to look up, and its Q counts 0"
+            what = f"{type(error).__name__}: {error}, for the transition {case[0]}"
+            raise AssertionError(what + ended * (case[0][3] is None) + ".") from error
         if number == 0 and checks.is_stub("4.1", value):
             return
         got.append(checks.as_numbers(value, shape=(), what="the new value"))
     assert q == table.tolist(), "q was changed: return the new value and leave the table alone."
 
-    def every(target: Callable[..., Tensor], *, change: bool = False) -> Tensor:
+    def every(target: Callable[..., Tensor]) -> Tensor:
         found = []
         for (state, word, reward, after), following, step, gamma in cases:
             onward = torch.zeros(()) if after is None else target(state, after, following)
-            aim = reward + gamma * onward
-            old = table[state, word]
-            found.append(step * (aim - old) if change else (1 - step) * old + step * aim)
+            found.append((1 - step) * table[state, word] + step * (reward + gamma * onward))
         return torch.stack(found)
 
-    follow = lambda state, after, word: table[after, word]  # noqa: E731
+    right, best, mean, this = (every(look) for look in (
+        lambda state, after, word: table[after, word],
+        lambda state, after, word: table[after].max(),
+        lambda state, after, word: table[after].mean(),
+        lambda state, after, word: table[state, word],
+    ))  # fmt: skip
     forgotten = [0 if t[3] is None else step * (1 - g) * table[t[3], w] for t, w, step, g in cases]
-    no_reward = every(follow) - torch.tensor([step * t[2] for t, _, step, _ in cases])
+    no_reward = right - torch.tensor([step * t[2] for t, _, step, _ in cases])
+    old = torch.stack([table[t[0], t[1]] for t, *_ in cases])
+    steps = torch.tensor([case[2] for case in cases])
+    ends = torch.tensor([case[0][3] is None for case in cases])
     mistakes = {
-        "this takes the best next word: that is Q-learning. SARSA takes the word that was "
-        "written.": every(lambda state, after, word: table[after].max()),
-        "this takes the mean over next words; SARSA takes the one that was written.": every(
-            lambda state, after, word: table[after].mean()
-        ),
-        "γ is missing in front of the next Q.": every(follow) + torch.tensor(forgotten),
+        "that is Q-learning, with the best next word. SARSA takes the one written.": best,
+        "this takes the mean over next words; SARSA takes the one that was written.": mean,
+        "γ is missing in front of the next Q.": right + torch.tensor(forgotten),
         "the reward is missing.": no_reward,
-        "this is the change; return the new value, the old one plus the change.": every(
-            follow, change=True
+        "this is the change; return the new value, the old one plus the change.": right - old,
+        "this is the reward alone; move the old value towards reward plus γ times the next Q.": (
+            torch.tensor([t[2] for t, *_ in cases])
         ),
-        "the bootstrap reads the row of this state; it belongs to the next state.": every(
-            lambda state, after, word: table[state, word]
+        "this is the target; the value moves only the share α of the way.": (
+            old + (right - old) / steps
         ),
+        "nothing is learned at the end of a text; the target is the reward there.": (
+            torch.where(ends, old, right)
+        ),
+        "the bootstrap reads the row of this state; it belongs to the next state.": this,
     }
-    checks.diagnose(torch.stack(got), every(follow), mistakes)
+    checks.diagnose(torch.stack(got), right, mistakes, tolerance=1e-5)
     checks.passed("4.1", "on the way and at the end, for several step sizes and discounts.")
 
 
@@ -100,10 +108,8 @@ def exercise_2(q_learning: Callable[..., Any]) -> None:
         try:
             answer = q_learning(given, tree.shape, gamma)
         except (TypeError, IndexError) as error:
-            raise AssertionError(
-                f"{type(error).__name__}: {error}. Is the next state None at the end handled, "
-                "and do the tables have S rows of A?"
-            ) from error
+            hint = "Is the next state None handled, and do the tables have S rows of A?"
+            raise AssertionError(f"{type(error).__name__}: {error}. {hint}") from error
         if number == 0 and checks.is_stub("4.2", answer):
             return
         assert given == log, "the log was changed: only read it."
@@ -115,18 +121,35 @@ def exercise_2(q_learning: Callable[..., Any]) -> None:
             return found[-1]
 
         average = lambda row, word, state: sum(row) / len(row)  # noqa: E731
+        slip = functools.partial(_slip, log, tree.shape, gamma)
         checks.diagnose(got, learn(), tolerance=1e-5, mistakes={
-            "this bootstraps from the word that was written: that is SARSA.": learn(
-                learning.next_word_value
-            ),
+            "this follows the written word: that is SARSA.": learn(learning.next_word_value),
             "this bootstraps from the mean over words; Q-learning takes the best.": learn(average),
             "this bootstraps from nothing: the next state's best Q is missing.": learn(gamma=0.0),
             "γ is missing in front of the next state's best Q.": learn(gamma=1.0),
             "the step size is 1 instead of 1 / visits.": learn(power=0.0),
             "the step size is not 1 / visits: is it a square root?": learn(power=0.5),
             "this reads the log backwards; read the texts in order.": learn(log=log[::-1]),
+            "each text is walked backwards; take its words in order.": slip(backwards=True),
+            "visits are counted for each state; count each state and word.": slip(per_state=True),
+            "the count begins at 1, so that the first step is 1/2; it is 1.": slip(begin=1),
         })  # fmt: skip
     checks.passed("4.2", "two worlds, two discounts, every entry.")
+
+
+def _slip(
+    log: learning.Log, shape: tuple[int, int], gamma: float, *,
+    backwards: bool = False, per_state: bool = False, begin: int = 0,
+) -> Tensor:  # fmt: skip
+    """What Q-learning gives with one slip in its loop."""
+    q, visits = torch.zeros(shape).tolist(), dict[tuple[int, int], int]()
+    for text in log:
+        for state, word, reward, after in text[::-1] if backwards else text:
+            key = (state, 0 if per_state else word)
+            visits[key] = visits.get(key, begin) + 1
+            target = reward if after is None else reward + gamma * max(q[after])
+            q[state][word] += (target - q[state][word]) / visits[key]
+    return torch.tensor(q, dtype=torch.float64)
 
 
 def exercise_3(per_decision: Callable[..., Any]) -> None:
@@ -141,7 +164,8 @@ def exercise_3(per_decision: Callable[..., Any]) -> None:
     for number, (shape, gamma) in enumerate((((6, 4), 0.9), ((3, 7), 1.0))):
         target, behavior, rewards = torch.randn(3, *shape, generator=generator).double()
         target, behavior = -target.abs(), -behavior.abs()
-        target[0, 1] = -torch.inf  # the target cannot write this
+        if number == 1:
+            target[1, 1] = -torch.inf  # the target cannot write this
         lengths = torch.arange(shape[0]) % shape[1] + 1
         mask = torch.arange(shape[1]) < lengths[:, None]
         inputs = [x.masked_fill(~mask, torch.nan) for x in (target, behavior, rewards)]
@@ -149,42 +173,38 @@ def exercise_3(per_decision: Callable[..., Any]) -> None:
         answer = per_decision(*given, gamma)
         if number == 0 and checks.is_stub("4.3", answer):
             return
-        assert all(
-            torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
-            for a, b in zip(given, (*inputs, mask), strict=True)
-        ), "an argument was changed: masked_fill makes a new tensor, masked_fill_ does not."
+        pairs = zip(given, (*inputs, mask), strict=True)
+        assert all(torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)) for a, b in pairs), (
+            "an argument was changed: masked_fill makes a new tensor, masked_fill_ does not."
+        )
         got = checks.as_numbers(answer, shape=(), what="the estimate")
         assert not got.isnan(), (
-            "the estimate is nan: what stands outside the mask came in. masked_fill replaces it; "
-            "multiplying does not, because nan · 0 is nan."
-        )
+            "nan: a word that π cannot write has ratio 0." if number else "nan: what stands "
+            "outside the mask came in. masked_fill replaces it; nan · 0 is nan."
+        )  # fmt: skip
         log_ratio = importance.log_ratios(target, behavior, mask)
         prefix, whole = importance.prefix_ratios(log_ratio), importance.sequence_ratios(log_ratio)
-        inverted = importance.prefix_ratios(
-            importance.log_ratios(behavior, target.clamp(min=-1e4), mask)
-        )
+        inverted = importance.prefix_ratios(-log_ratio.clamp(min=-700))
+        later = log_ratio.flip(-1).cumsum(-1).flip(-1).exp()
 
         def of(weights: Tensor, rewards: Tensor = rewards, mask: Tensor = mask,
                gamma: float = gamma) -> Tensor:  # fmt: skip
-            returns = importance.per_decision_returns(weights, rewards, mask, gamma=gamma)
-            return returns.mean()
+            return importance.per_decision_returns(weights, rewards, mask, gamma=gamma).mean()
 
         before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
         checks.diagnose(got, of(prefix), tolerance=1e-5, mistakes={
-            "each reward is weighed by the ratio of the whole text: that is the ordinary "
-            "estimate.": of(whole[:, None].expand(shape)),
-            "each reward is weighed by its own word's ratio only; the words before it decide "
-            "whether the state is reached at all.": of(log_ratio.exp()),
+            "the ratio of the whole text: the ordinary estimate.": of(whole[:, None].expand(shape)),
+            "this has each word's own ratio only; the words before it decide whether the state "
+            "is reached.": of(log_ratio.exp()),
             "the product of ratios stops before word t; word t belongs to it.": of(before),
+            "this has the ratios of the later words; those up to word t count.": of(later),
             "no ratio is in it: this is the writer's own mean.": of(torch.ones_like(prefix)),
             "this is a sum of log-ratios; take exp.": of(log_ratio.cumsum(-1)),
             "the ratio is inverted: π over μ, not μ over π.": of(inverted),
             "γ is missing: the reward of word t counts γ^(t−1).": of(prefix, gamma=1.0),
             "the first word is discounted already; it counts γ^0.": of(prefix) * gamma,
             "this is the sum over the texts; an estimate is their mean.": of(prefix) * shape[0],
-            "divided by the number of words; divide by the number of texts.": (
-                of(prefix) * shape[0] / mask.sum()
-            ),
+            "divided by the words; divide by the texts.": of(prefix) * shape[0] / mask.sum(),
         })  # fmt: skip
     checks.passed("4.3", "two batches, with impossible words, padding and a discount.")
 
@@ -209,30 +229,23 @@ def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
         assert torch.equal(given, case), "the argument was changed."
         got.append(checks.as_numbers(answer, shape=(), what="the effective sample size"))
     expected = torch.stack([importance.effective_sample_size(r) for r in ratios])
-    by_maximum = torch.stack([r.sum() / r.max() for r in (small.exp(), ratios[3])])
-    ends = torch.stack([got[0], got[3]])
+    both = lambda rule: torch.stack([rule(cases[0]), rule(cases[3])])  # noqa: E731
     unequal = torch.stack([expected[0], expected[3]])
-    seven = torch.full((7,), 2.0).double()
-    checks.diagnose(ends, unequal, {
+    checks.diagnose(torch.stack([got[0], got[3]]), unequal, {
         "this is upside down: (Σρ)² stands above.": 1 / unequal,
-        "the sum is not squared.": torch.stack([
-            small.exp().sum() / (2 * small).exp().sum(), seven.exp().sum() / (2 * seven).exp().sum()
-        ]),
-        "this is 1 / Σρ²: the ratios must be divided by their sum first.": torch.stack([
-            1 / (2 * small).exp().sum(), 1 / (2 * seven).exp().sum()
-        ]),
+        "the sum is not squared.": both(lambda x: x.exp().sum() / (2 * x).exp().sum()),
+        "this is 1 / Σρ²: the ratios must be divided by their sum first.": both(
+            lambda x: 1 / (2 * x).exp().sum()
+        ),
         "this is the number of texts; heavy ratios should lower it.": torch.tensor([5.0, 7.0]),
-        "this is Σρ / max ρ, another measure.": by_maximum,
-        "the log-ratios stand where the ratios belong: take exp.": torch.stack([
-            small.sum() ** 2 / (small**2).sum(), seven.sum() ** 2 / (seven**2).sum()
-        ]),
-    })  # fmt: skip
-    for i, what in ((1, "large (overflow)"), (2, "small (all ratios become 0)")):
-        assert bool(got[i].isfinite()), (
-            f"{got[i]} for log-ratios that are very {what}: subtract the largest log-ratio first; "
-            "a common factor of all ratios cancels."
-        )
-    checks.diagnose(torch.stack(got), expected, {})
+        "this is Σρ / max ρ, another measure.": both(lambda x: x.exp().sum() / x.exp().max()),
+        "the log-ratios stand where the ratios belong: take exp.": both(
+            lambda x: x.sum() ** 2 / (x**2).sum()
+        ),
+    }, tolerance=1e-5)  # fmt: skip
+    for i, what in ((1, "large log-ratios (overflow)"), (2, "small ones (all ratios are 0)")):
+        assert bool(got[i].isfinite()), f"{got[i]} for {what}: subtract the largest one first."
+    checks.diagnose(torch.stack(got), expected, {}, tolerance=1e-5)
     checks.passed("4.4", "also for log-ratios of ±900 and for a text that π cannot write.")
 
 
@@ -244,48 +257,38 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    if all(checks.is_stub("4.5", value) for value in list(answers.values())[:1]):
-        return
     one = 0.25 / 0.8 + 0.25 / 0.2  # Σ π² / μ
-    expected: dict[str, tuple[float, dict[str, float]]] = {
-        "mean_10": (1.0, {
-            "this is the second moment; the mean of a ratio is (4.10) with R = 1.": one**10,
-            "the mean is taken under π; the texts are those of μ.": one**10,
-            "the ratio is inverted.": (0.5 * 1.6 + 0.5 * 0.4) ** 10 * 0.68**10,
+    expected = {
+        "mean_10": 1.0, "second_moment_1": one, "variance_10": one**10 - 1,
+        "texts_for_100": 100 * one**10,
+    }  # fmt: skip
+    mistakes: dict[str, dict[str, float]] = {
+        "mean_10": {
+            "a second moment, or a mean under π: μ writes, and (4.10) has R = 1.": one**10,
+            "the ratio is inverted: π over μ, not μ over π.": (0.64 / 0.5 + 0.04 / 0.5) ** 10,
             "a mean of 1 a word multiplies, it does not add.": 10.0,
-        }),
-        "second_moment_1": (one, {
+        },
+        "second_moment_1": {
             "this is the variance: the second moment before subtracting 1.": one - 1,
             "Σ π / μ: square the ratio, then weigh with μ.": 0.5 / 0.8 + 0.5 / 0.2,
-            "the sum of the squared ratios is not weighed with μ.": 0.625**2 + 2.5**2,
-            "the squared ratios are weighed with π; μ writes the texts.": (
-                0.5 * (0.625**2 + 2.5**2)
-            ),
+            "the squared ratios are not weighed with μ.": 0.625**2 + 2.5**2,
+            "the squares are weighed with π; μ writes.": 0.5 * (0.625**2 + 2.5**2),
             "π and μ are exchanged.": 0.64 / 0.5 + 0.04 / 0.5,
-        }),
-        "variance_10": (one**10 - 1, {
+        },
+        "variance_10": {
             "this is the second moment; subtract the square of the mean.": one**10,
             "variances of ten words were added; ratios multiply.": 10 * (one - 1),
-            "the variance of one word to the tenth power; only second moments multiply.": (
-                (one - 1) ** 10
-            ),
-        }),
-        "texts_for_100": (100 * one**10, {
+            "only second moments multiply; these are variances.": (one - 1) ** 10,
+        },
+        "texts_for_100": {
             "this uses the variance; (4.14) has the second moment.": 100 * (one**10 - 1),
             "this is for one word.": 100 * one,
             "the second moments of ten words multiply.": 100 * 10 * one,
             "upside down: many texts are worth few.": 100 / one**10,
-        }),
-    }  # fmt: skip
-    for name, (truth, mistakes) in expected.items():
-        assert name in answers and answers[name] is not ..., f"{name} is missing."
-        got = checks.as_numbers(answers[name], shape=(), what=name)
-        try:
-            checks.diagnose(got / truth, 1.0, {k: v / truth for k, v in mistakes.items()},
-                            tolerance=2e-3)  # fmt: skip
-        except AssertionError as error:
-            raise AssertionError(f"{name}: {error}") from error
-    checks.passed("4.5", f"ten words make {answers['texts_for_100']:,.0f} texts worth 100.")
+        },
+    }
+    if checks.predicted_numbers("4.5", answers, expected, mistakes, tolerance=2e-3, relative=True):
+        checks.passed("4.5", "a moderate difference a word, and thousands of texts for 100.")
 
 
 def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
@@ -306,34 +309,32 @@ def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
     assert bool((probs > 0).all()), (
         "some probability is 0: then coverage fails, and the estimate is biased. Small is enough."
     )
-    assert torch.allclose(probs.sum(-1), torch.ones(85).double(), atol=1e-6), (
-        "a row does not sum to 1."
-    )
+    assert bool(((probs.sum(-1) - 1).abs() < 1e-6).all()), "each row must sum to 1."
     problem = moments.off_policy(target, tabular.table_policy(probs, WORLD), WORLD, "praise")
     mu, rho, reward = problem.probability, problem.ratio, problem.returns
     rare = torch.zeros(len(mu), dtype=torch.bool)
     order = mu.argsort()
-    rare[order] = mu[order].cumsum(0) < 5e-6  # none of these in 1,000 texts, 199 times of 200
+    rare[order] = mu[order].cumsum(0) < 1e-5  # none of these in 1,000 texts, 99 times of 100
     rest = mu[~rare] / mu[~rare].sum()
     found = moments.of_mean(rest, (rho * reward)[~rare], count=texts, truth=problem.truth)
     size = moments.expected_sample_size(rest, rho[~rare], count=texts)
     off = abs(found.bias) - 3 * found.variance**0.5
     assert abs(found.bias) > 0.02, (
-        f"1,000 texts get to {found.mean:.3f} on average, and the exact value is "
-        f"{problem.truth:.3f}: what matters to the target is still written now and then. It must "
-        "have a probability below about 0.000005 in all."
+        f"1,000 texts get to {found.mean:.3f} on average, of {problem.truth:.3f}: what matters is "
+        "still written now and then. It must have a probability below 0.00001 in all."
     )
     assert off >= 0.2, (
         f"nearly always the estimate is near {found.mean:.3f} ± {found.variance**0.5:.3f}, and "
         f"the exact value is {problem.truth:.3f}: not far enough off. Hide more of the reward."
     )
     assert size > 900, (
-        f"the effective sample size of what is written is about {size:.0f}: the reader is warned. "
-        "Keep all other texts in the target's own proportions, so that their ratios are equal."
+        f"the effective sample size is about {size:.0f}: the reader is warned. Keep all other "
+        "texts in the target's own proportions, so that their ratios are equal."
     )
     checks.passed(
         "4.6", f"the estimate says {found.mean:+.2f}, the truth is {problem.truth:+.2f}, "
-        f"and the effective sample size {size:.0f} of {texts}."
+        f"the effective sample size {size:.0f} of {texts}. The mean ratio, though, is "
+        f"{rest @ rho[~rare]:.2f}."
     )  # fmt: skip
 
 
@@ -370,8 +371,7 @@ def exercise_7(q_of_policy: Callable[..., Any]) -> None:
         if error < 0.05:
             continue
         rivals = {
-            "this is near the Q of the log's writer: the next word of the log is the writer's, "
-            "and its share belongs to the target policy.": other,
+            "this is near the Q of the log's writer, who chose the next word in the log.": other,
             "this is near Q*: the maximum is not what the target policy does.": best,
             "γ is missing in front of the next state.": undiscounted,
             "the next state is missing: these are rewards alone.": none,
@@ -380,9 +380,8 @@ def exercise_7(q_of_policy: Callable[..., Any]) -> None:
         message = min(near, key=lambda m: near[m])
         own = float((got - expected).pow(2).mean())
         raise AssertionError(
-            message if near[message] < own / 2 else
-            f"the largest error is {error:.3f}, more than 0.05. If the direction is right, the "
-            "step size is too noisy or too small: the targets here have no noise."
+            message if near[message] < own / 2 else f"the largest error is {error:.3f}. If the "
+            "direction is right, the step size shrinks too fast: the targets have no noise here."
         )  # fmt: skip
     checks.passed("4.7", "two worlds, every entry within 0.05 of the exact Q of the target.")
 
@@ -412,32 +411,33 @@ def exercise_8(best_behavior: Callable[..., Any]) -> None:
             return
         assert torch.equal(given, weights), "the weights were changed."
         got = checks.as_numbers(answer, shape=tree.shape, what="the table")
-        assert not got.isnan().any(), (
-            "nan: at a state with total weight 0, any distribution will do, but 0 / 0 will not."
+        assert not got.isnan().any(), "nan: where the total weight is 0, any row will do but 0 / 0."
+        sums = got.sum(-1)
+        assert not ((sums == 0).any() and ((sums == 0) | ((sums - 1).abs() < 1e-5)).all()), (
+            "a row of zeros: where the total weight is 0 give some distribution, say the uniform."
         )
-        assert torch.allclose(got.sum(-1), torch.ones(len(got)).double(), atol=1e-6), (
-            "each row must sum to 1: divide by the weight that goes through its state, not by "
-            "the weight of everything."
+        assert torch.allclose(sums, torch.ones(len(got)).double(), atol=1e-5), (
+            "each row must sum to 1: divide by the weight through its state, not by all weight."
         )
         table = tabular.table_policy(got, world)
         with torch.no_grad():
             joint = exact.completion_logprobs(table, world, prompt).exp()
         wanted = weights / weights.sum()
-        if torch.allclose(joint, wanted, rtol=0, atol=1e-8):
+        if torch.allclose(joint, wanted, rtol=0, atol=1e-6):
             problem = moments.off_policy(policy, table, world, prompt)
             found = moments.of_mean(
                 problem.probability, problem.ratio * problem.returns, count=1, truth=problem.truth
             )
-            assert abs(found.bias) < 1e-8, f"the estimate is biased by {found.bias:.6f}."
+            assert abs(found.bias) < 1e-5, f"the estimate is biased by {found.bias:.6f}."
             continue
         own = policy.logits[world.prompts.index(prompt)].softmax(-1).detach()
-        assert not torch.allclose(got, own, atol=1e-8), "the rewards are not in it: this is π."
-        first = torch.allclose(got[0], _share(texts, weights, tree.shape), atol=1e-8)
+        assert not torch.allclose(got, own, atol=1e-6), "the rewards are not in it: this is π."
+        first = torch.allclose(got[0], _share(texts, weights, tree.shape), atol=1e-6)
         raise AssertionError(
-            "the first word is right and later ones are not: every text adds its weight to all of "
-            "its words." if first else
-            "the texts of this writer are not in proportion to the weights: the share of a word "
-            "is the weight of all texts through it, over that of all texts through its state."
+            "the first word is right and later ones are not: a text weighs on all its words."
+            if first else
+            "the texts are not in proportion to the weights: the share of a word is the weight of "
+            "all texts through it, over that of all texts through its state."
         )  # fmt: skip
     checks.passed("4.8", "the texts come out in proportion to π|R|, and (4.18) is reached.")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from helpers.plotting.style import COLORS, exact_dashes, label_x, label_y, tick
@@ -130,26 +131,28 @@ def estimators(
     roles = ["policy", *["behavior"] * (len(numbers) - 1)]
     deviations = [deviation for _, _, deviation in numbers.values()]
     biases = [bias for _, bias, _ in numbers.values()]
-    largest = max(*deviations, *biases)
-    limit = next((end for end in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0) if end >= largest), 8.0)
+    ends = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    reaches = [abs(mean - exact) + deviation for mean, _, deviation in numbers.values()]
+    whole = next((end for end in ends if 1.05 * end >= max(reaches)), 16.0)
+    limit = next((end for end in ends if end >= max(*deviations, *biases)), 16.0)
     means, shades = [mean for mean, _, _ in numbers.values()], [COLORS[role] for role in roles]
     pairs = list(zip(means, deviations, strict=True))
     left.hlines(rows, [m - d for m, d in pairs], [m + d for m, d in pairs], shades, linewidth=3)
     left.scatter(means, rows, s=45, color=shades, marker="D", zorder=3)
     left.axvline(exact, color=COLORS["exact"], linestyle="--")
-    left.set(xlim=(exact - 1.1 * limit, exact + 1.1 * limit), title=title)
-    left.set_xlabel("mean ± 1 std; dashes: exact (reward units)", fontsize=8)
+    left.set(xlim=(exact - 1.1 * whole, exact + 1.1 * whole), title=title)
+    left.set_xlabel("mean ± 1 std (reward units, cut at the edge)", fontsize=8)
     label_y(left, dict(zip(rows, numbers, strict=True)))
     left.set_ylabel("estimator")
     left.yaxis.set_label_coords(-0.38, 0.5)
-    label_x(left, {exact + limit * k: f"{exact + limit * k:.2f}" for k in (-1, 0, 1)})
+    label_x(left, {exact + whole * k: f"{exact + whole * k:.2f}" for k in (-1, 0, 1)})
     right.barh(
         [y - 0.2 for y in rows], deviations, height=0.38, edgecolor="white", hatch="//",
         color=shades, label="standard deviation",
     )  # fmt: skip
     right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
     right.set(xlim=(0, limit), title="error")
-    right.set_xlabel("reward units (a bar longer than the panel is cut)", fontsize=8)
+    right.set_xlabel("reward units (cut at the edge)", fontsize=8)
     label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     label_y(right, {})
     for ax in (left, right):
@@ -167,20 +170,22 @@ def variance_growth(
 
     Args:
         lengths: limits T of the small worlds.
-        variances: label → (exact variance of one text's term, role, line style).
+        variances: label → (exact variance of ρ or of a term, above 0, role, line style).
         tokens: lengths of long texts.
-        samples: label → (log₁₀ of the texts of μ that are worth one of π, line style).
+        samples: label → (log₁₀ of the texts of μ that are worth one of π by (4.14), line style).
     """
     figure = Figure(figsize=(7.4, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for label, (line, role, style) in variances.items():
-        left.plot(lengths, line, style, color=COLORS[role], label=label, markersize=6)
-    left.set(xlabel="longest text T (words)", ylabel="variance, exact (reward units²)")
+        left.semilogy(lengths, line, style, color=COLORS[role], label=label, markersize=6)
+    left.set(xlabel="longest text T (words)", ylabel="variance of ρ, exact (no unit)")
     left.set_xticks(list(lengths))
-    left.set_ylim(bottom=0)
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("")
     left.legend(fontsize=8)
     for label, (line, style) in samples.items():
         right.plot(tokens, line, style, color=COLORS["behavior"], label=label)
-    right.set(xlabel="tokens", ylabel="log₁₀ of texts of μ worth one of π")
+    right.set(xlabel="tokens", ylabel="log₁₀ of texts of μ worth one of π, by (4.14)")
     right.legend(fontsize=8)
     return figure

@@ -39,6 +39,10 @@ STEPS = [
     (stepper(follow, write=True), "q was changed"),
     (stepper(follow, blind=True), "at the end of a text"),
     (lambda q, t, w, step, gamma: q[t[0]][t[1]], "none of the usual mistakes"),
+    (lambda q, t, w, step, gamma: t[2], "the reward alone"),
+    (lambda q, t, w, step, gamma: convex(q, t, w, 1.0, gamma), "this is the target"),
+    (lambda q, t, w, *rest: convex(q, t, w, *rest) if t[3] else q[t[0]][t[1]], "nothing is learn"),
+    (lambda q, t, w, step, gamma: q[t] + 1.0, "for the transition .0, 1, 0.5, 2.[.]$"),
 ]
 
 
@@ -75,6 +79,16 @@ def lists_that_crash(log, shape, gamma):
     return q
 
 
+def with_a_slip(log, shape, gamma, *, turn=False, key=lambda s, a: (s, a), begin=0):
+    q, visits = torch.zeros(shape, dtype=torch.float64), {}
+    for text in log:
+        for s, a, r, after in reversed(text) if turn else text:
+            visits[key(s, a)] = visits.get(key(s, a), begin) + 1
+            onward = 0.0 if after is None else float(q[after].max())
+            q[s, a] += (r + gamma * onward - q[s, a]) / visits[key(s, a)]
+    return q
+
+
 def eats_the_log(log, shape, gamma):
     answer = learner(learning.best_value)(log, shape, gamma)
     log.clear()
@@ -100,6 +114,9 @@ LEARNERS = [
     (learner(learning.best_value, power=0.0), "step size is 1 instead"),
     (learner(learning.best_value, power=0.5), "square root"),
     (lambda log, shape, gamma: learner(learning.best_value)(log[::-1], shape, gamma), "backwards"),
+    (lambda *given: with_a_slip(*given, turn=True), "walked backwards"),
+    (lambda *given: with_a_slip(*given, key=lambda s, a: s), "each state and word"),
+    (lambda *given: with_a_slip(*given, begin=1), "count begins at 1"),
     (past_the_end, "step size is 1 instead"),
     (lists_that_crash, "next state None"),
     (lambda log, shape, gamma: torch.full(shape, 0.5), "none of the usual mistakes"),
@@ -115,7 +132,7 @@ def weigher(weights, *, reduce=torch.mean, gamma=None, invert=False, late=False)
     def estimate(target, behavior, rewards, mask, discount):
         log_ratio = (target - behavior).masked_fill(~mask, 0.0)
         if invert:
-            log_ratio = -log_ratio.clamp(min=-1e4)
+            log_ratio = -log_ratio
         steps = torch.arange(mask.shape[1]) + late
         discounts = (discount if gamma is None else gamma) ** steps.double()
         paid = discounts * rewards.masked_fill(~mask, 0.0)
@@ -154,10 +171,12 @@ def with_a_loop(target, behavior, rewards, mask, gamma):
 
 WEIGHERS = [
     (weigher(lambda x: x.sum(-1, keepdim=True).exp()), "ordinary estimate"),
-    (weigher(torch.exp), "own word's ratio only"),
+    (weigher(torch.exp), "own ratio only"),
     (weigher(before), "stops before word t"),
     (weigher(torch.ones_like), "no ratio"),
-    (weigher(lambda x: x.cumsum(-1).clamp(min=-1e9)), "none of the usual|take exp"),
+    (weigher(lambda x: x.cumsum(-1)), "take exp"),
+    (weigher(lambda x: prefix(x.flip(-1)).flip(-1)), "ratios of the later words"),
+    (weigher(lambda x: (x.cumsum(-1) - x).exp() * x.exp()), "cannot write has ratio 0"),
     (weigher(prefix, invert=True), "inverted"),
     (weigher(prefix, gamma=1.0), "γ is missing"),
     (weigher(prefix, late=True), "discounted already"),
@@ -203,10 +222,12 @@ PREDICTIONS = [
     (TRUE | {"second_moment_1": 1.36}, "exchanged"),
     (TRUE | {"variance_10": ONE**10}, "subtract the square"),
     (TRUE | {"variance_10": 5.625}, "variances of ten words were added"),
-    (TRUE | {"variance_10": 0.5625**10}, "to the tenth power"),
+    (TRUE | {"variance_10": 0.5625**10}, "only second moments multiply"),
     (TRUE | {"texts_for_100": 1562.5}, "multiply"),
     (TRUE | {"texts_for_100": 100 * ONE**10 - 100}, "uses the variance"),
-    (TRUE | {"texts_for_100": ...}, "is missing"),
+    (TRUE | {"mean_10": 1.36**10}, "inverted"),
+    (TRUE | {"texts_for_100": 8000}, "none of the usual"),
+    ({}, "names must stay"),
 ]
 
 
@@ -238,6 +259,13 @@ def in_place(target):
 def hidden_but_the_rest_is_flat(target):
     probs = torch.full_like(target, 0.2)
     probs[0] = torch.tensor([0.4, 1e-9, 1e-9, 0.4, 0.2 - 2e-9])
+    return probs
+
+
+def hidden_just_enough(target):
+    probs = target.clone()
+    probs[0, 1:3] = 4.5e-6  # 1,000 texts show neither word with probability 0.991
+    probs[0, [0, 3, 4]] *= (1 - 9e-6) / target[0, [0, 3, 4]].sum()
     return probs
 
 
@@ -311,6 +339,10 @@ def maker(*, weigh=True, first_only=False, row=True, fill=True):
     return make
 
 
+def with_rows_of_zeros(texts, weights, shape):
+    return maker(fill=False)(texts, weights, shape).nan_to_num(0.0)
+
+
 def normalises_its_argument(texts, weights, shape):
     weights /= weights.sum()
     return maker()(texts, weights, shape)
@@ -321,6 +353,7 @@ MAKERS = [
     (maker(first_only=True), "later ones are not"),
     (maker(row=False), "each row must sum to 1"),
     (maker(fill=False), "nan"),
+    (with_rows_of_zeros, "row of zeros"),
     (normalises_its_argument, "weights were changed"),
     (lambda texts, weights, shape: weights, "should have shape"),
 ]
@@ -358,20 +391,26 @@ WRONG = [
 RIGHT = [
     (check.exercise_1, stepper(follow)),
     (check.exercise_1, convex),
+    (check.exercise_1, lambda *given: convex(*given).float()),
     (check.exercise_2, learner(learning.best_value)),
     (check.exercise_2, in_float32),
+    (check.exercise_2, lambda *given: list(in_float32(*given))),
     (check.exercise_3, weigher(prefix)),
     (check.exercise_3, with_a_loop),
     (check.exercise_4, lambda x: importance.effective_sample_size((x - x.max()).exp())),
     (check.exercise_4, by_logarithms),
+    (check.exercise_4, lambda x: torch.tensor(by_logarithms(x))),
     (check.exercise_5, TRUE),
-    (check.exercise_5, {k: round(v, 2) for k, v in TRUE.items()}),
+    (check.exercise_5, {k: float(f"{v:.3g}") for k, v in TRUE.items()}),
     (check.exercise_6, avoid(1, 2)),
     (check.exercise_6, avoid(1, 2, share=1e-12)),
+    (check.exercise_6, hidden_just_enough),
     (check.exercise_7, evaluator(learning.policy_mean)),
     (check.exercise_7, evaluator(learning.policy_mean, power=0.0)),
+    (check.exercise_7, lambda *given: list(evaluator(learning.policy_mean)(*given))),
     (check.exercise_7, by_a_model),
     (check.exercise_8, maker()),
+    (check.exercise_8, lambda *given: maker()(*given).float()),
     (check.exercise_8, from_the_leaves),
 ]
 
