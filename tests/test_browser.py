@@ -448,6 +448,94 @@ def test_pace_of_the_discount_slider(chapters, explorer):
     check_pace("discount", [new_picture(explorer, lambda key=key: press(key)) for key in keys])
 
 
+def slide(explorer: Locator, label: str, keys: list[str]) -> list[float]:
+    """Press keys on the slider with this label: ms to each picture."""
+    row = explorer.locator(".widget-inline-hbox", has_text=label).first
+    row.get_by_role("slider").focus()
+    return [new_picture(explorer, lambda k=k: explorer.page.keyboard.press(k)) for k in keys]
+
+
+def test_two_critics_and_a_bench_for_rewards(chapters):
+    page = chapters["02"].page
+    critics = page.locator(".widget-vbox", has_text="praise of the model").last
+    look_at(critics)
+    times = slide(critics, "praise of the model", ["ArrowRight"] * 6)
+    check_pace("share of praise", times)
+    new_picture(critics, button(critics, "imitate").click)
+    expect(line(critics)).to_contain_text("KL 0.000 nats")
+    keep_picture(page, "critics")
+    bench = page.locator(".widget-vbox", has=page.get_by_placeholder("a completion, then Enter"))
+    look_at(bench)
+    field = bench.get_by_placeholder("a completion, then Enter")
+    field.fill("wonderful wonderful")
+    new_picture(bench, lambda: page.keyboard.press("Enter"))
+    expect(line(bench)).to_contain_text("the grammar cannot write this")
+    keep_picture(page, "bench")
+
+
+def test_the_laboratory_of_behaviour_policies(chapters):
+    page = chapters["04"].page
+    lab = page.locator(".widget-vbox", has_text="temperature of μ").last
+    before = look_at(lab)
+    check_pace("behaviour", slide(lab, "temperature of μ", ["ArrowRight"] * 6))
+    expect(line(lab)).not_to_have_text(before)
+    check_pace("ε", slide(lab, "ε of μ", ["ArrowRight"] * 3))
+    new_picture(lab, button(lab, "per word").click)
+    keep_picture(page, "behaviour")
+
+
+def test_the_simplex_playground(chapters):
+    page = chapters["05"].page
+    playground = page.locator(".widget-vbox", has_text="step (sampled)").last
+    look_at(playground)
+    height = re.compile(r"exact J = ([+-][\d.]+)")
+    before = float(height.search(line(playground).inner_text())[1])
+    for name in ("step (exact)", "step (exact)", "step (sampled)"):
+        new_picture(playground, button(playground, name).click)
+    keep_picture(page, "simplex")
+    new_picture(playground, button(playground, "step (exact)").click)
+    assert float(height.search(line(playground).inner_text())[1]) > before
+    check_pace("batch size", slide(playground, "N, texts a batch", ["ArrowRight"] * 4))
+
+
+def test_the_reward_laboratory_runs_stops_and_resets(chapters):
+    page = chapters["06"].page
+    lab = page.locator(".widget-vbox", has_text="group size K").first
+    lab.scroll_into_view_if_needed()
+    live = lab.locator(".widget-vbox", has=page.get_by_role("button", name="Stop")).last
+    exact_bars = lab.locator("> img")
+    expect(exact_bars).to_have_count(1)
+    times = []
+    row = lab.locator(".widget-inline-hbox", has_text="temperature").first
+    row.get_by_role("slider").focus()
+    for _ in range(6):
+        exact_bars.evaluate(START_STOPWATCH)
+        page.keyboard.press("ArrowRight")
+        done = page.wait_for_function(READ_STOPWATCH, timeout=1000 * STEP_SECONDS)
+        times.append(done.json_value())
+    check_pace("exact bars", times)
+    live.scroll_into_view_if_needed()
+    picture = live.locator("img")
+    before = picture.get_attribute("src")
+    button(live, "Run").dblclick()  # a double click starts one run
+    expect(live).to_contain_text("running")
+    expect(picture).not_to_have_attribute("src", before)
+    keep_picture(page, "laboratory_running")
+    started = time.perf_counter()
+    button(live, "Stop").click()
+    expect(live).to_contain_text("stopped after")
+    seconds = time.perf_counter() - started
+    print(f"Stop: {seconds:.2f} s")
+    assert seconds < 5  # on a busy machine; 1 s is the target on an idle one
+    expect(live.locator("li")).to_have_count(1)
+    keep_picture(page, "laboratory_stopped")
+    text = live.locator("li").inner_text()
+    page.wait_for_timeout(700)
+    assert live.locator("li").inner_text() == text  # the count stands still
+    button(live, "Reset").click()
+    expect(live.locator("li")).to_have_count(0)
+
+
 def test_nothing_pops_up_over_the_page(chapters):
     for page, _ in chapters.values():
         assert page.locator(".Toastify__toast, .jp-Dialog").all_inner_texts() == []
