@@ -17,7 +17,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 # A module may import from lower floors, and on its own floor what stands before it.
 FLOORS = [
     ["logprobs", "kl", "importance", "advantages", "losses"],
-    ["grammar", "worlds", "exact", "values", "tabular", "estimators"],
+    ["grammar", "worlds", "exact", "values", "tabular", "estimators", "baselines"],
     ["models", "rollout", "pretraining"],
     ["plotting", "widgets", "checks"],
 ]

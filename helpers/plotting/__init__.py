@@ -25,6 +25,15 @@ from helpers.plotting.chapter03 import (
     rewards_along,
     value_tree,
 )
+from helpers.plotting.chapter06 import (
+    bernoulli_curves,
+    clouds,
+    difficulty,
+    learning_curves,
+    moment_bars,
+    parabolas,
+    trade_off,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
@@ -34,6 +43,13 @@ __all__ = [
     "q_and_advantage",
     "rewards_along",
     "value_tree",
+    "bernoulli_curves",
+    "clouds",
+    "difficulty",
+    "learning_curves",
+    "moment_bars",
+    "parabolas",
+    "trade_off",
     "COLORS",
     "Figure",
     "conditionals",
