@@ -162,7 +162,9 @@ def exercise_3(z_scores: Callable[..., Any]) -> None:
             "the scale fails: ε is missing, and a group of equal rewards would give nan.": row
             / std,
             "the mean fails: nothing is subtracted.": rewards / (std + epsilon),
-            "the sign is turned.": -row / (std + epsilon),
+            "the sign is turned: a reward above the mean should be positive.": -row
+            / (std + epsilon),
+            "the scale fails: ε is an argument, and you use a fixed one.": row / (std + 1e-4),
             "the mean fails: columns are compared, but a row is a group.": (
                 rewards - rewards.mean(0, keepdim=True)
             )

@@ -27,15 +27,15 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
         count: completions an estimate.
     """
     figure, axes = quick_figure((1, 1), wspace=0.22)
-    reach = 1.05 * max(float(points.abs().max()) for points in panels.values())
+    reach = 1.1 * max(float(points.abs().max()) for points in panels.values())
     for ax, (title, points) in zip(axes, panels.items(), strict=True):
         ax.plot(
             points[:, 0], points[:, 1], ".", color=COLORS["policy"], alpha=0.35, markersize=3
         )  # fmt: skip
         mean = points.mean(0).tolist()
         ax.plot(*mean, "o", color=COLORS["behavior"], markersize=8, markeredgecolor="white")
-        ax.plot([0, truth], [0, 0], "--", color=COLORS["exact"], linewidth=2)
-        ax.plot([truth], [0], ">", color=COLORS["exact"], markersize=7)
+        ax.axvline(truth, linestyle="--", color=COLORS["exact"], linewidth=1.2)
+        ax.axhline(0, linestyle="--", color=COLORS["exact"], linewidth=1.2)
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), title=title)
         ax.set_xlabel(f"along ∇J, reward units; a dot = {count} texts")
         ticks = {x: f"{x:g}" for x in (-round(0.8 * reach, 1), 0.0, round(0.8 * reach, 1))}
@@ -65,8 +65,8 @@ def parabolas(
             ax.plot([x], [y], signs[k], color=color, label=f"{name} = {x:+.2f}", zorder=4)
         lowest = next(iter(marks[title].values()))
         ax.axvline(lowest[0], color=COLORS["exact"], linestyle="--", linewidth=1.2)
-        ax.set(title=title, xlabel="constant b, reward units", ylim=(0, None))
-        ax.legend(fontsize=8, loc="upper center")
+        ax.set(title=title, xlabel="constant b, reward units", ylim=(0, 1.4 * max(heights)))
+        ax.legend(fontsize=8, loc="upper right")
     axes[0].set_ylabel("variance (that of b = 0 is 1)")
     return figure
 
@@ -220,7 +220,8 @@ def trade_off(
         right.plot([lams[best]], [total[best]], "o", color=COLORS["exact"], markersize=6)
     right.set(xlabel="λ", ylabel="bias² + variance / N (log)", yscale="log")
     right.set_title("black dots: the best λ")
-    right.legend(fontsize=8, ncols=2)
+    right.set_ylim(top=8 * max(b + v / min(counts) for b, v in zip(bias, variance, strict=True)))
+    right.legend(fontsize=8, ncols=3, loc="upper right")
     return figure
 
 
@@ -241,7 +242,7 @@ def learning_curves(
         color, style, _ = LINES[k % len(LINES)]
         ax.plot(range(len(heights)), heights, color=color, linestyle=style, label=label)
     ax.axhline(best, color=COLORS["exact"], linestyle="--", linewidth=1.6)
-    lowest = min([0.0, *(min(h) for _, h in curves if h)])
+    lowest = min([min(h) for _, h in curves if h] or [min(0.0, best - 1)])
     length = max([10, *(len(h) - 1 for _, h in curves)])
     ax.set(xlim=(0, length), ylim=(lowest - 0.1 * (best - lowest), best + 0.1 * (best - lowest)))
     label_x(ax, {0: "0", length // 2: str(length // 2), length: str(length)})

@@ -6,5 +6,6 @@ imagine a tired author making, name it after the mistake, and say which test fil
 
 import bugs_chapter01
 import bugs_chapter03
+import bugs_chapter06
 
-MUTANTS = [*bugs_chapter01.MUTANTS, *bugs_chapter03.MUTANTS]
+MUTANTS = [*bugs_chapter01.MUTANTS, *bugs_chapter03.MUTANTS, *bugs_chapter06.MUTANTS]

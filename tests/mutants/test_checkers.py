@@ -10,10 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import answers_chapter00  # noqa: E402
 import answers_chapter01  # noqa: E402
 import answers_chapter03  # noqa: E402
+import answers_chapter06  # noqa: E402
 
 pytestmark = pytest.mark.mutants
 
-CHAPTERS = [answers_chapter00, answers_chapter01, answers_chapter03]
+CHAPTERS = [answers_chapter00, answers_chapter01, answers_chapter03, answers_chapter06]
 WRONG = [case for chapter in CHAPTERS for case in chapter.WRONG]
 RIGHT = [case for chapter in CHAPTERS for case in chapter.RIGHT]
 STUBS = {check: stub for chapter in CHAPTERS for check, stub in chapter.STUBS.items()}
