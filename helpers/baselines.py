@@ -323,7 +323,7 @@ def ascend(
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(loss, [policy.logits])
         with torch.no_grad():
-            policy.logits -= learning_rate * gradient
+            policy.logits.sub_(gradient, alpha=learning_rate)
         for prompt, rows in batches:  # only now: a batch is judged by what came before it
             memory[prompt] = _remember(baseline, memory.get(prompt), rows, paid[prompt], world)
 

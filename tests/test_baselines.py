@@ -1,10 +1,12 @@
 """The family of baselines: exact moments by other routes, and ascent that learns."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from helpers import advantages, baselines, estimators, exact, models, tabular, values, worlds
+from helpers import advantages, baselines, estimators, exact, tabular, values, worlds
 
 
 @pytest.fixture
@@ -38,27 +40,34 @@ def test_values_are_the_swept_ones(world, table, problem):
     assert_close(q, torch.cat(swept.q_value), rtol=0, atol=1e-12)
 
 
-def test_compression_keeps_lengths_and_angles(world):
-    transformer = models.word_transformer(world, seed=7)
-    few = [transformer.get_output_embeddings().weight, *list(transformer.parameters())[:1]]
-    full = estimators.gradient_problem(models.as_policy(transformer), few, world, "pan")
+def test_compression_keeps_lengths_and_angles(problem):
+    """A model with 1,000 parameters: any matrix of word scores will do."""
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(425, 1000, generator=generator, dtype=torch.float64)
+    full = dataclasses.replace(problem, word_scores=problem.word_scores @ wide)
     small = estimators.compressed(full)
-    assert small.word_scores.shape[1] <= 425
-    assert_close(small.word_scores @ small.word_scores.T, full.word_scores @ full.word_scores.T)
+    assert small.word_scores.shape == (425, 425)
+    gram = full.word_scores @ full.word_scores.T
+    assert_close(small.word_scores @ small.word_scores.T, gram, rtol=0, atol=1e-9)
     for size in (1, 3):
-        terms = lambda p: (p.rewards - 0.3)[:, None] * p.scores  # noqa: E731
-        a, b = (estimators.of_terms(p, terms(p), count=size) for p in (small, full))
+        a, b = (
+            estimators.of_terms(p, (p.rewards - 0.3)[:, None] * p.scores, count=size)
+            for p in (small, full)
+        )
         assert a.variance == pytest.approx(b.variance)
         assert a.variance_along == pytest.approx(b.variance_along)
-        assert a.bias < 1e-9
 
 
 def test_the_best_constant_is_the_bottom_of_the_parabola(problem):
-    for name, p in (("table", problem),
-                    ("coin", estimators.GradientProblem(
-                        torch.tensor([0.7, 0.3]).double(), torch.tensor([0.0, 1.0]).double(),
-                        torch.tensor([[-0.3], [0.7]]).double(), torch.tensor([[0], [1]])))):  # fmt: skip
-        at = lambda b, p=p: estimators.of_terms(p, (p.rewards - b)[:, None] * p.scores).variance  # noqa: E731
+    coin = estimators.GradientProblem(
+        probability=torch.tensor([0.7, 0.3]).double(), rewards=torch.tensor([0.0, 1.0]).double(),
+        word_scores=torch.tensor([[-0.3], [0.7]]).double(), moves=torch.tensor([[0], [1]]),
+    )  # fmt: skip
+    for name, p in (("table", problem), ("coin", coin)):
+
+        def at(b, p=p):
+            return estimators.of_terms(p, (p.rewards - b)[:, None] * p.scores).variance
+
         # the vertex of the parabola through three of its points
         left, middle, right = at(-1.0), at(0.0), at(1.0)
         vertex = (left - right) / (2 * (left + right - 2 * middle))
@@ -162,13 +171,13 @@ def test_a_shift_of_ten(table):
 
 @pytest.mark.parametrize("name", baselines.NAMES)
 def test_every_baseline_learns(table, name):
-    for seed in range(3):
+    for seed in range(2):
         records = list(baselines.ascend(
-            table, baseline=name, group_size=8, steps=120, learning_rate=0.5, seed=seed,
+            table, baseline=name, group_size=8, steps=40, learning_rate=1.0, seed=seed,
             prompts=("praise",), constant=-0.5,
         ))  # fmt: skip
-        assert [r["step"] for r in records] == list(range(121))
-        assert records[-1]["objective"] > records[0]["objective"] + 0.8, (name, seed)
+        assert [r["step"] for r in records] == list(range(41))
+        assert records[-1]["objective"] > records[0]["objective"] + 0.3, (name, seed)
 
 
 def test_ascent_reports_the_exact_objective_and_follows_the_gradient(world, table):
@@ -204,7 +213,7 @@ def test_memory_is_of_past_batches_only(world, table):
     """The first batch meets no running mean; the second one the mean of the first."""
     settings = {"group_size": 1, "steps": 1, "learning_rate": 0.0, "prompts": ("praise",)}
     paid = exact.rewards(world, "praise")
-    rows = torch.tensor([3, 4])
+    rows = torch.tensor([3, 3])  # “good .” twice
     first = baselines._remember("running mean", None, rows, paid, world)
     assert float(first) == pytest.approx(float(paid[rows].mean()))
     second = baselines._remember("running mean", first, rows + 9, paid, world)

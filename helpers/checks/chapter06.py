@@ -266,7 +266,8 @@ def _wrong_gae(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float, mistake: str
 ) -> Tensor:
     """Generalised advantages of a padded batch, with one mistake put in."""
-    found, following = [], torch.zeros_like(values[:, 0])
+    found: list[Tensor] = []
+    following = torch.zeros_like(values[:, 0])
     inside = values.masked_fill(~mask, 0.0)
     before = values if mistake in ("as given", "trace leaks") else inside
     seen = values if mistake in ("as given", "next leaks") else inside
@@ -303,7 +304,7 @@ def exercise_6(batch_gae: Callable[..., Any]) -> None:
         "swapped": "γ and λ are exchanged: δ has γ, the trace has γ λ.",
         "no γ in the trace": "the trace decays by λ alone; it should by γ λ.",
         "no λ": "λ is missing: the trace decays by γ λ.",
-        "no γ": "γ is missing.",
+        "no γ": "γ is missing: V(s_{t+1}) and the trace are discounted.",
         "no V": "V(s_t) is not subtracted in δ.",
         "δ only": "the trace is gone: that is λ = 0, whatever λ is.",
     }

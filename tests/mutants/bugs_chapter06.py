@@ -58,9 +58,7 @@ def z_score_over_the_batch(rewards, *, epsilon=1e-4):
     return centred / (rewards.std() + epsilon)
 
 
-def gae_with_gamma_and_lambda_swapped(
-    token_rewards, values, completion_mask, *, gamma=1.0, lam=1.0
-):
+def gae_swaps_gamma_and_lambda(token_rewards, values, completion_mask, *, gamma=1.0, lam=1.0):
     return ORIGINAL["gae"](token_rewards, values, completion_mask, gamma=lam, lam=gamma)
 
 
@@ -150,10 +148,10 @@ def state_baseline_is_v(problem, num_actions):
     return ORIGINAL["exact_values"](problem, num_actions)[0]
 
 
-def running_mean_never_forgets_the_start(name, memory, rows, paid, world):
-    return ORIGINAL["remember"](name, torch.zeros(()) if memory is None else memory, rows, paid,
-                                world) if name == "running mean" else ORIGINAL["remember"](
-                                    name, memory, rows, paid, world)  # fmt: skip
+def running_mean_starts_at_zero(name, memory, rows, paid, world):
+    if name == "running mean" and memory is None:
+        memory = torch.zeros(())
+    return ORIGINAL["remember"](name, memory, rows, paid, world)
 
 
 MUTANTS = [
@@ -165,7 +163,7 @@ MUTANTS = [
     Mutant("advantages.group_z_score", epsilon_inside_the_root, (GROUPS,)),
     Mutant("advantages.group_z_score", z_score_not_centred, (GROUPS,)),
     Mutant("advantages.group_z_score", z_score_over_the_batch, (GROUPS,)),
-    Mutant("advantages.gae", gae_with_gamma_and_lambda_swapped, (GROUPS,)),
+    Mutant("advantages.gae", gae_swaps_gamma_and_lambda, (GROUPS,)),
     Mutant("advantages.gae", gae_without_lambda, (GROUPS,)),
     Mutant("advantages.gae", gae_bootstraps_past_the_end, (GROUPS,)),
     Mutant("advantages.gae", gae_trace_with_lambda_alone, (GROUPS,)),
@@ -181,5 +179,5 @@ MUTANTS = [
     Mutant("baselines.average", average_divides_the_variance_once, (FAMILY,)),
     Mutant("baselines.excess", excess_of_the_next_state, (FAMILY,)),
     Mutant("baselines.best_state_baseline", state_baseline_is_v, (FAMILY,)),
-    Mutant("baselines._remember", running_mean_never_forgets_the_start, (FAMILY,)),
+    Mutant("baselines._remember", running_mean_starts_at_zero, (FAMILY,)),
 ]
