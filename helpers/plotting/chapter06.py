@@ -96,6 +96,8 @@ def moment_bars(
     label_x(left, {0: "0.001", 1: "0.01", 2: "0.1", 3: "1", 4: "10"})  # powers of ten
     label_y(left, {y: _mark(row[0], chosen) for y, row in zip(places, rows, strict=True)})
     left.set_xlabel("variance, that without a baseline = 1 (log)")
+    left.set_ylabel("baseline")
+    left.yaxis.set_label_coords(-0.53, 0.5)
     right.barh(places, [scale for _, _, scale, _ in rows], color=colors, height=0.72)
     right.axvline(1, color=COLORS["exact"], linestyle="--", linewidth=1.6)
     reach = max(1.0, *(scale for _, _, scale, _ in rows))
@@ -253,5 +255,5 @@ def learning_curves(
     ax.yaxis.set_label_coords(-0.06, 0.5)
     ax.set_title(title, fontsize=10)
     if curves:
-        ax.legend(fontsize=8, loc="lower right")
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.93))
     return figure
