@@ -97,7 +97,7 @@ def moment_bars(
     label_y(left, {y: _mark(row[0], chosen) for y, row in zip(places, rows, strict=True)})
     left.set_xlabel("variance, that without a baseline = 1 (log)")
     left.set_ylabel("baseline")
-    left.yaxis.set_label_coords(-0.53, 0.5)
+    left.yaxis.set_label_coords(-0.51, 0.5)
     right.barh(places, [scale for _, _, scale, _ in rows], color=colors, height=0.72)
     right.axvline(1, color=COLORS["exact"], linestyle="--", linewidth=1.6)
     reach = max(1.0, *(scale for _, _, scale, _ in rows))
