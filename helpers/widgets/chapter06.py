@@ -115,7 +115,7 @@ class RewardLab(ipywidgets.VBox):
             1.0, min=-3.0, max=12.0, step=0.5, description="constant (reward)", **wide
         )
         self.group_size = ipywidgets.IntSlider(
-            4, min=1, max=12, description="group size K", **wide
+            4, min=1, max=8, description="group size K", **wide
         )  # fmt: skip
         self.temperature = ipywidgets.FloatSlider(
             1.0, min=0.4, max=2.0, step=0.1, description="temperature", **wide
