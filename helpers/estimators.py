@@ -10,8 +10,10 @@ N completions, S states, A words, D parameters, K completions in a group, V diff
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -48,6 +50,11 @@ class GradientMoments:
         """Cosine of the angle between E[ĝ] and ∇J: 1 if only the length is wrong."""
         return float(torch.cosine_similarity(self.mean, self.truth, dim=0))
 
+    @property
+    def angle(self) -> float:
+        """Angle between E[ĝ] and ∇J, degrees."""
+        return math.degrees(math.acos(max(-1.0, min(1.0, self.cosine))))
+
 
 @dataclass(frozen=True)
 class GradientProblem:
@@ -58,12 +65,12 @@ class GradientProblem:
     word_scores: Tensor  # (S·A, D) ∇ log π(a | s), row s·A + a, states breadth first
     moves: Tensor  # (N, T) int64, which row each word of a completion is; −1 after its end
 
-    @property
+    @cached_property
     def truth(self) -> Tensor:
         """(D,) ∇J = Σ_x p(x) R(x) ∇ log p(x)."""
         return (self.probability * self.rewards) @ self.scores
 
-    @property
+    @cached_property
     def scores(self) -> Tensor:
         """(N, D) ∇ log p(x | c): the sum of the scores of its words."""
         return self.combine(torch.ones_like(self.moves, dtype=self.word_scores.dtype))
@@ -78,7 +85,7 @@ class GradientProblem:
             The problem with word_scores of shape (S·A, min(S·A, D)).
         """
         corner = torch.linalg.qr(self.word_scores.T, mode="r").R  # W Wᵀ = cornerᵀ corner
-        return GradientProblem(self.probability, self.rewards, corner.T, self.moves)
+        return replace(self, word_scores=corner.T.contiguous())
 
     def combine(self, weights: Tensor) -> Tensor:
         """Σ_t w_t ∇ log π(x_t | s_t) of every completion.
@@ -130,13 +137,15 @@ def gradient_problem(
     )
 
 
+@cache
 def word_moves(world: TokenWorld) -> Tensor:
     """Which (state, word) each word of each completion is.
 
     Args:
         world: what to enumerate.
     Returns:
-        (N, T) int64: state · A + word, states numbered breadth first; −1 after the end.
+        (N, T) int64: state · A + word, states numbered breadth first; −1 after the end. Do not
+        write into it, it is cached.
     """
     numbers, first = [], 0
     for k in range(world.max_length):
@@ -260,13 +269,14 @@ def share_out(group_size: int, kinds: int) -> Tensor:
 
 def _judge_counts(judge: Callable[[Tensor], Tensor], rewards: Tensor, counts: Tensor) -> Tensor:
     """(M, V): the advantage of a completion that earns the v-th reward, in each group."""
-    groups = torch.stack([rewards.repeat_interleave(row.long()) for row in counts])  # (M, K)
+    size = int(counts[0].sum())
+    kinds = torch.arange(len(rewards)).expand(counts.shape).reshape(-1)
+    groups = rewards[kinds.repeat_interleave(counts.long().reshape(-1))].view(-1, size)  # (M, K)
     judged = judge(groups)
     if judged.shape != groups.shape:
         raise ValueError(f"the judge returned {tuple(judged.shape)} for {tuple(groups.shape)}.")
     first = (counts.cumsum(-1) - counts).long()  # where each kind begins in its row
     last = (counts.cumsum(-1) - 1).clamp(min=0).long()
-    size = groups.shape[1]
     picked = judged.gather(1, first.clamp(max=size - 1))
     same = torch.isclose(picked, judged.gather(1, last)) | (counts == 0)
     if not bool(same.all()):

@@ -156,3 +156,58 @@ def test_too_many_counts_are_refused_and_so_are_unfair_judges():
         )
     assert estimators.share_out(3, 2).tolist() == [[0, 3], [1, 2], [2, 1], [3, 0]]
     assert estimators.share_out(2, 1).tolist() == [[2]]
+
+
+def test_a_random_table_has_the_known_shares(world):
+    """E[R] 0.64, b* 0.63, V 0.54, Q − V 0.19 of the variance, and 0.007 after a shift by 10."""
+    problem = problem_of(world, "praise", std=0.5)
+    mean = float(problem.probability @ problem.rewards)
+    of = lambda r: estimators.of_terms(problem, r[:, None] * problem.scores).variance  # noqa: E731
+    none = of(problem.rewards)
+    assert of(problem.rewards - mean) / none == pytest.approx(0.64, abs=6e-3)
+    best = estimators.best_constant(problem)
+    assert of(problem.rewards - best) / none == pytest.approx(0.63, abs=6e-3)
+    shifted = of(problem.rewards + 10)
+    assert of(problem.rewards - mean) / shifted == pytest.approx(0.007, abs=5e-4)
+    assert shifted / none == pytest.approx(88.3, abs=0.1)
+
+
+def test_81_sequences_with_three_rewards():
+    """Three words, four places, no end: which baseline helps depends on when the reward is known.
+
+    The field notes name no policy; on random tables the easy first token repeats their pattern
+    (V as good as Q − V, both near 0.08) and E[R] their size. Their V baseline that is no better
+    than the mean for one exact string does not appear on tables: V is below b* for each of them.
+    """
+    rewards = {
+        "easy first token": lambda prompts, texts: [float(x[0] == "a") for x in texts],
+        "count": lambda prompts, texts: [float(x.count("a")) for x in texts],
+        "one exact string": lambda prompts, texts: [float(x == "a b c a") for x in texts],
+    }
+    for name, reward in rewards.items():
+        game = worlds.TokenWorld(("a", "b", "c"), ("p",), 4, reward, ends=False)
+        for seed in range(3):
+            table = tabular.TablePolicy(
+                game, std=0.5, generator=torch.Generator().manual_seed(seed)
+            )
+            problem = estimators.gradient_problem(table, [table.logits], game, "p")
+            with torch.no_grad():
+                found = values.policy_values(table, game, "p")
+            state = estimators.word_advantages(
+                [v[:, None].expand(-1, 3) for v in found.value], problem
+            )
+            judged = {
+                "none": problem.rewards[:, None].expand(-1, 4),
+                "b*": (problem.rewards - estimators.best_constant(problem))[:, None].expand(-1, 4),
+                "V": problem.rewards[:, None] - state,
+                "Q − V": estimators.word_advantages(found.advantage, problem),
+            }
+            moments = {k: estimators.of_terms(problem, problem.combine(w))
+                       for k, w in judged.items()}  # fmt: skip
+            assert max(m.bias for m in moments.values()) < 1e-10
+            v = {k: m.variance / moments["none"].variance for k, m in moments.items()}
+            assert v["Q − V"] <= v["V"] * (1 + 1e-9) and v["V"] < v["b*"] < 1
+            if name == "easy first token":  # after it, V = R: both judge the first word alone
+                assert v["V"] == pytest.approx(v["Q − V"]) and v["V"] < 0.25
+            if name == "one exact string":
+                assert v["b*"] > 0.95 and v["V"] > 0.8 > 0.3 > v["Q − V"], v

@@ -27,6 +27,7 @@ FLOORS = [
         "learning",
         "moments",
         "estimators",
+        "baselines",
         "ascent",
     ],
     ["models", "rollout", "pretraining"],

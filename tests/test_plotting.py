@@ -95,6 +95,24 @@ def figures(world, table) -> dict:
             [0, 1], {"left": {"a": [1.0, 2.0]}}, xlabel="x", looks={"a": {}}, ylabels=["y"]
         ),
         "ascent": plotting.ascent_curves({"table": ([0.0, 1.0], [[0.0, 0.9]])}, best=2.0),
+        "clouds": plotting.clouds(
+            {"a": torch.eye(2), "b": 2 * torch.eye(2)}, truth=0.5, count=8
+        ),
+        "parabolas": plotting.parabolas(
+            [0.0, 1.0], {"a": [1.0, 2.0], "b": [1.0, 3.0]},
+            {"a": {"b*": (0.0, 1.0)}, "b": {"b*": (0.0, 1.0)}},
+        ),
+        "bars": plotting.moment_bars(
+            [("V", 0.5, 1.0, 0.0), ("z", 2.0, 1.4, 9.0)], chosen="V", title="K = 4"
+        ),
+        "bernoulli": plotting.bernoulli_curves([0.1, 0.9], {"none": [1.0, 0.1]}, group_size=4),
+        "difficulty": plotting.difficulty(
+            [0.1, 0.9], {"K = 2": [1.0, 1.0], "limit": [3.0, 3.0]}, "limit", [2, 4],
+            {"0 or 1": [0.0, 3.0]},
+        ),
+        "trade-off": plotting.trade_off([0.0, 1.0], [0.5, 0.0], [1.0, 2.0], [4, 16]),
+        "learning": plotting.objective_curves([("V", [0.0, 1.0])], best=2.0, title="J"),
+        "learning, nothing yet": plotting.objective_curves([], best=2.0),
     }  # fmt: skip
 
 

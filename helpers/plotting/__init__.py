@@ -50,16 +50,28 @@ from helpers.plotting.chapter05 import (
     playground,
     simplex,
 )
+from helpers.plotting.chapter06 import (
+    bernoulli_curves,
+    clouds,
+    difficulty,
+    moment_bars,
+    objective_curves,
+    parabolas,
+    trade_off,
+)
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
     "COLORS",
     "Figure",
     "ascent_curves",
+    "bernoulli_curves",
+    "clouds",
     "conditionals",
     "credit",
     "curves",
     "diagonal",
+    "difficulty",
     "discount_curves",
     "entropy_plus_kl",
     "error_curves",
@@ -73,7 +85,10 @@ __all__ = [
     "learning_curves",
     "loop_diagram",
     "maximisation_bias",
+    "moment_bars",
     "number_tree",
+    "objective_curves",
+    "parabolas",
     "playground",
     "png",
     "prefix_tree",
@@ -86,6 +101,7 @@ __all__ = [
     "samplers",
     "show",
     "simplex",
+    "trade_off",
     "two_answers",
     "two_critics",
     "two_teachers",

@@ -8,16 +8,23 @@ from helpers.widgets.chapter02 import CriticsExplorer, RewardBench, mix_critics,
 from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_values
 from helpers.widgets.chapter04 import BehaviorLab, compare_estimators
 from helpers.widgets.chapter05 import SimplexPlayground, simplex_moves
+from helpers.widgets.chapter06 import REWARDS, RewardLab, compare_baselines
+from helpers.widgets.live import LiveRun, Run
 
 __all__ = [
     "BehaviorLab",
     "CriticsExplorer",
+    "LiveRun",
     "PAYMENTS",
+    "REWARDS",
     "RewardBench",
+    "RewardLab",
+    "Run",
     "SamplerExplorer",
     "SimplexPlayground",
     "TreeExplorer",
     "ValueExplorer",
+    "compare_baselines",
     "compare_estimators",
     "compare_sampler",
     "mix_critics",

@@ -1,0 +1,259 @@
+"""Figures of chapter 06, baselines and the advantage."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.plotting.style import COLORS, label_x, label_y, quick_figure
+
+# Lines of one figure, told apart by colour and by dashes: (colour, line style, marker).
+LINES = (
+    (COLORS["policy"], "-", "o"), (COLORS["behavior"], ":", "s"), (COLORS["kl"], "-.", "^"),
+    (COLORS["reward"], (0, (5, 1)), "D"), (COLORS["reference"], (0, (3, 1, 1, 1)), "v"),
+    ("#8C510A", (0, (1, 1)), "P"), ("#01665E", "-", "X"),
+)  # fmt: skip
+
+
+def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
+    """Sampled gradient estimates around the exact gradient, one panel a setting, same axes.
+
+    Args:
+        panels: title → (M, 2) coordinates of estimates: along ∇J, and along one direction
+            at a right angle to it.
+        truth: ‖∇J‖, the length of the exact arrow.
+        count: completions an estimate.
+    """
+    figure, axes = quick_figure((1, 1), wspace=0.22)
+    reach = 1.1 * max(float(points.abs().max()) for points in panels.values())
+    for ax, (title, points) in zip(axes, panels.items(), strict=True):
+        ax.plot(
+            points[:, 0], points[:, 1], ".", color=COLORS["policy"], alpha=0.35, markersize=3
+        )  # fmt: skip
+        mean = points.mean(0).tolist()
+        ax.plot(*mean, "o", color=COLORS["behavior"], markersize=8, markeredgecolor="white")
+        ax.axvline(truth, linestyle="--", color=COLORS["exact"], linewidth=1.2)
+        ax.axhline(0, linestyle="--", color=COLORS["exact"], linewidth=1.2)
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), title=title)
+        ax.set_xlabel(f"along ∇J, reward units; a dot = {count} texts")
+        ticks = {x: f"{x:g}" for x in (-round(0.8 * reach, 1), 0.0, round(0.8 * reach, 1))}
+        label_x(ax, ticks)
+        label_y(ax, ticks)
+    axes[0].set_ylabel("across, reward units")
+    return figure
+
+
+def parabolas(
+    grid: Sequence[float], panels: Mapping[str, Sequence[float]],
+    marks: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> Figure:  # fmt: skip
+    """Exact variance against the constant that is subtracted, one panel a policy.
+
+    Args:
+        grid: constants, reward units.
+        panels: title → variance at each of them, as a share of that at 0.
+        marks: title → name → (constant, variance) of what is marked.
+    """
+    figure, axes = quick_figure((1, 1), wspace=0.22)
+    signs = ("o", "s", "v", "D")
+    for ax, (title, heights) in zip(axes, panels.items(), strict=True):
+        ax.plot(grid, heights, color=COLORS["policy"])
+        for k, (name, (x, y)) in enumerate(marks[title].items()):
+            color = COLORS["exact"] if k == 0 else LINES[k][0]
+            ax.plot([x], [y], signs[k], color=color, label=f"{name} = {x:+.2f}", zorder=4)
+        lowest = next(iter(marks[title].values()))
+        ax.axvline(lowest[0], color=COLORS["exact"], linestyle="--", linewidth=1.2)
+        ax.set(title=title, xlabel="constant b, reward units", ylim=(0, 1.4 * max(heights)))
+        ax.legend(fontsize=8, loc="upper right")
+    axes[0].set_ylabel("variance (that of b = 0 is 1)")
+    return figure
+
+
+def moment_bars(
+    rows: Sequence[tuple[str, float, float, float]], *, chosen: str = "", title: str = ""
+) -> Figure:
+    """Every baseline's exact variance and bias as bars, in the order of the rows.
+
+    Args:
+        rows: (name, variance as a share of that without a baseline, length of the mean along
+            ∇J as a share of ‖∇J‖, its angle to ∇J in degrees), best row first.
+        chosen: name of the row to mark.
+        title: above the left panel.
+    """
+    figure = Figure(figsize=(7.4, 3.6))
+    figure.subplots_adjust(left=0.235, right=0.985, top=0.91, bottom=0.15, wspace=0.09)
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    places = list(range(len(rows)))[::-1]
+    shown = [3 + math.log10(max(variance, 1.2e-3)) for _, variance, _, _ in rows]
+    colors = [COLORS["behavior"] if name == chosen else COLORS["policy"] for name, *_ in rows]
+    left.barh(places, shown, color=colors, height=0.72)
+    left.set(xlim=(0, 4.8), title=title)
+    left.axvline(3, color="#C8C8C8", linewidth=0.8, zorder=0)
+    for y, (_, variance, _, _), width in zip(places, rows, shown, strict=True):
+        left.text(width + 0.06, y, f"{variance:.3g}", va="center", fontsize=8)
+    label_x(left, {0: "0.001", 1: "0.01", 2: "0.1", 3: "1", 4: "10"})  # powers of ten
+    label_y(left, {y: _mark(row[0], chosen) for y, row in zip(places, rows, strict=True)})
+    left.set_xlabel("variance, that without a baseline = 1 (log)")
+    left.set_ylabel("baseline")
+    left.yaxis.set_label_coords(-0.51, 0.5)
+    right.barh(places, [scale for _, _, scale, _ in rows], color=colors, height=0.72)
+    right.axvline(1, color=COLORS["exact"], linestyle="--", linewidth=1.6)
+    reach = max(1.0, *(scale for _, _, scale, _ in rows))
+    for y, (_, _, scale, angle) in zip(places, rows, strict=True):
+        biased = abs(scale - 1) > 1e-6 or angle > 1e-3
+        text = f"× {scale:.2f}, {angle:.1f}°" if biased else "unbiased"
+        right.text(0.03 * reach, y, text, va="center", fontsize=8, color="white")
+    right.set(xlim=(0, 1.15 * reach), title="mean of the estimate")
+    label_x(right, {0.0: "0", 0.5: "0.5", 1.0: "1"})
+    label_y(right, {})
+    right.set_xlabel("length along ∇J, and angle to it")
+    for ax in (left, right):
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.xaxis.set_label_coords(0.5, -0.11)
+    return figure
+
+
+def _mark(name: str, chosen: str) -> str:
+    return f"▸ {name}" if name == chosen else name
+
+
+def line_panel(
+    ax: Axes, x: Sequence[float], lines: Mapping[str, Sequence[float]], *, xlabel: str,
+    ylabel: str, title: str = "", log: bool = False, dashed: str = "", markers: bool = False,
+) -> None:  # fmt: skip
+    """Several curves over one axis; colour and dashes both tell them apart.
+
+    Args:
+        ax: where to draw.
+        x: what they are drawn over.
+        lines: name → one number for each x.
+        xlabel: with units.
+        ylabel: with units.
+        title: of the panel.
+        log: whether the vertical axis is logarithmic.
+        dashed: name of the line that is exact, or a limit: black dashes.
+        markers: whether each number gets a mark.
+    """
+    for k, (name, numbers) in enumerate(lines.items()):
+        color, style, marker = LINES[k % len(LINES)]
+        if name == dashed:
+            color, style = COLORS["exact"], "--"
+        ax.plot(
+            x, numbers, color=color, linestyle=style, label=name,
+            marker=marker if markers else None, markersize=4,
+        )  # fmt: skip
+    if log:
+        ax.set_yscale("log")
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.legend(fontsize=8)
+
+
+def bernoulli_curves(
+    rates: Sequence[float], lines: Mapping[str, Sequence[float]], *, group_size: int
+) -> Figure:
+    """Variance over (∇J)² of four judgements against the probability of the rewarded action.
+
+    Args:
+        rates: probabilities p.
+        lines: name → one number for each of them.
+        group_size: K.
+    """
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    line_panel(
+        figure.subplots(), rates, lines, xlabel="probability p of the action that earns 1",
+        ylabel=f"variance / (∇J)², K = {group_size} (log)", log=True,
+    )  # fmt: skip
+    return figure
+
+
+def difficulty(
+    rates: Sequence[float], weights: Mapping[str, Sequence[float]], dashed: str,
+    sizes: Sequence[int], angles: Mapping[str, Sequence[float]],
+) -> Figure:  # fmt: skip
+    """How much the z-score weighs a prompt by its success rate; the angle that this makes.
+
+    Args:
+        rates: success rates p.
+        weights: name → factor on the prompt's gradient, for each p.
+        dashed: name of the exact limit among them.
+        sizes: group sizes K.
+        angles: name → angle between the mean estimate and ∇J in degrees, for each K.
+    """
+    figure = Figure(figsize=(7.4, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    line_panel(
+        left, rates, weights, xlabel="success rate p of the prompt", dashed=dashed,
+        ylabel="factor on its gradient", title="one prompt, reward 0 or 1",
+    )  # fmt: skip
+    left.set_ylim(0, 4.5)
+    line_panel(
+        right, sizes, angles, xlabel="group size K", ylabel="angle to ∇J, degrees",
+        title="two prompts together", markers=True,
+    )  # fmt: skip
+    right.set_ylim(0, None)
+    return figure
+
+
+def trade_off(
+    lams: Sequence[float], bias: Sequence[float], variance: Sequence[float],
+    counts: Sequence[int],
+) -> Figure:  # fmt: skip
+    """GAE with a wrong V: bias² and variance over λ, and their sum for several batch sizes.
+
+    Args:
+        lams: λ in [0, 1].
+        bias: squared bias over ‖∇J‖², for each λ.
+        variance: of one completion's estimate over ‖∇J‖².
+        counts: batch sizes N.
+    """
+    figure = Figure(figsize=(7.4, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    line_panel(
+        left, lams, {"bias²": bias, "variance / 64": [v / 64 for v in variance]},
+        xlabel="λ", ylabel="share of ‖∇J‖²", title="both are exact",
+    )  # fmt: skip
+    for k, count in enumerate(counts):
+        color, style, _ = LINES[k]
+        total = [b + v / count for b, v in zip(bias, variance, strict=True)]
+        best = min(range(len(total)), key=total.__getitem__)
+        right.plot(lams, total, color=color, linestyle=style, label=f"N = {count}")
+        right.plot([lams[best]], [total[best]], "o", color=COLORS["exact"], markersize=6)
+    right.set(xlabel="λ", ylabel="bias² + variance / N (log)", yscale="log")
+    right.set_title("black dots: the best λ")
+    right.set_ylim(top=8 * max(b + v / min(counts) for b, v in zip(bias, variance, strict=True)))
+    right.legend(fontsize=8, ncols=3, loc="upper right")
+    return figure
+
+
+def objective_curves(
+    curves: Sequence[tuple[str, Sequence[float]]], *, best: float, title: str = ""
+) -> Figure:
+    """Exact J after each step of several runs.
+
+    Args:
+        curves: (label, J at step 0, 1, …) of each run.
+        best: the largest expected reward that there is: black dashes.
+        title: of the panel.
+    """
+    figure = Figure(figsize=(7.4, 3.4))
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15)
+    ax = figure.subplots()
+    for k, (label, heights) in enumerate(curves):
+        color, style, _ = LINES[k % len(LINES)]
+        ax.plot(range(len(heights)), heights, color=color, linestyle=style, label=label)
+    ax.axhline(best, color=COLORS["exact"], linestyle="--", linewidth=1.6)
+    lowest = min([min(h) for _, h in curves if h] or [min(0.0, best - 1)])
+    length = max([10, *(len(h) - 1 for _, h in curves)])
+    ax.set(xlim=(0, length), ylim=(lowest - 0.1 * (best - lowest), best + 0.1 * (best - lowest)))
+    label_x(ax, {0: "0", length // 2: str(length // 2), length: str(length)})
+    label_y(ax, {y: f"{y:.1f}" for y in (lowest, (lowest + best) / 2, best)})
+    ax.set_ylabel("exact J, reward units")
+    ax.set_xlabel("gradient steps")
+    ax.xaxis.set_label_coords(0.5, -0.09)
+    ax.yaxis.set_label_coords(-0.06, 0.5)
+    ax.set_title(title, fontsize=10)
+    if curves:
+        ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.93))
+    return figure

@@ -1,0 +1,312 @@
+"""Wrong and right answers to the exercises of chapter 06."""
+
+import itertools
+
+import torch
+
+from helpers.checks import chapter06 as check
+
+# ----------------------------------------------------------------- 6.1 leave one out
+
+
+def leave_one_out(rewards):
+    size = rewards.shape[-1]
+    return rewards - (rewards.sum(-1, keepdim=True) - rewards) / (size - 1)
+
+
+def by_matrix(rewards):
+    size = rewards.shape[-1]
+    eye = torch.eye(size, dtype=rewards.dtype)
+    return rewards @ (eye - (1 - eye) / (size - 1)).T
+
+
+def writes_into_rewards(rewards):
+    rewards -= rewards.mean(-1, keepdim=True)
+    return rewards * rewards.shape[-1] / (rewards.shape[-1] - 1)
+
+
+LEAVE = [
+    (lambda r: r - r.mean(-1, keepdim=True), "own reward is in what you subtract"),
+    (lambda r: r - (r.sum(-1, keepdim=True) - r) / r.shape[-1], "others are K − 1"),
+    (lambda r: r - (r.sum() - r) / (r.numel() - 1), "mean over all prompts: compare"),
+    (lambda r: r - r.mean(), "mean over all prompts, own reward"),
+    (lambda r: r - leave_one_out(r), "baseline alone"),
+    (lambda r: -leave_one_out(r), "sign is turned"),
+    (lambda r: (r - r.mean(-1, keepdim=True)) / r.std(-1, keepdim=True), "standard deviation"),
+    (writes_into_rewards, "wrote into its arguments"),
+    (lambda r: leave_one_out(r)[0], "should have shape"),
+    (lambda r: 2 * leave_one_out(r), "none of the usual"),
+]
+
+# --------------------------------------------------------------------- 6.2 numbers
+
+RIGHT_NUMBERS = {
+    "advantage_of_the_first": 8 / 3,
+    "factor": 0.875,
+    "z_score_of_the_winner": 0.5**0.5,
+    "best_constant": 0.7,
+}
+NUMBERS = [
+    ("advantage_of_the_first", 2.0, "all four"),
+    ("advantage_of_the_first", 1 / 3, "mean of the others"),
+    ("advantage_of_the_first", 2.75, "three"),
+    ("factor", 8 / 7, "mends it"),
+    ("factor", 1 / 8, "what is missing"),
+    ("factor", 6 / 7, "one of eight"),
+    ("z_score_of_the_winner", 1.0, "K − 1"),
+    ("z_score_of_the_winner", 0.1, "difference"),
+    ("z_score_of_the_winner", -(0.5**0.5), "sign"),
+    ("best_constant", 0.3, r"E\[R\]"),
+    ("best_constant", 0.5, "squared"),
+    ("best_constant", 9.0, "none of the usual"),
+]
+
+# -------------------------------------------------------------- 6.3 a z-score per prompt
+
+
+def z_scores(rewards, epsilon=1e-4):
+    centred = rewards - rewards.mean(-1, keepdim=True)
+    return centred / (rewards.std(-1, keepdim=True) + epsilon)
+
+
+def row_by_row(rewards, epsilon=1e-4):
+    rows = []
+    for row in rewards.tolist():
+        mean = sum(row) / len(row)
+        std = (sum((r - mean) ** 2 for r in row) / (len(row) - 1)) ** 0.5
+        rows.append([(r - mean) / (std + epsilon) for r in row])
+    return rows
+
+
+def as_found(rewards, epsilon=1e-4):
+    return (rewards - rewards.mean()) / (rewards.std() + epsilon)
+
+
+def row_centred(rewards):
+    return rewards - rewards.mean(-1, keepdim=True)
+
+
+def z_writes(rewards, epsilon=1e-4):
+    rewards -= rewards.mean(-1, keepdim=True)
+    return rewards / (rewards.std(-1, keepdim=True) + epsilon)
+
+
+Z_SCORES = [
+    (as_found, "the mean fails, and the scale"),
+    (
+        lambda r, epsilon=1e-4: (r - r.mean()) / (r.std(-1, keepdim=True) + epsilon),
+        "mean fails: mean",
+    ),
+    (lambda r, epsilon=1e-4: row_centred(r) / (r.std() + epsilon), "std.. still goes over"),
+    (
+        lambda r, epsilon=1e-4: row_centred(r) / (r.std(-1, keepdim=True, correction=0) + epsilon),
+        "divides by K here",
+    ),
+    (
+        lambda r, epsilon=1e-4: row_centred(r) / (r.var(-1, keepdim=True) + epsilon).sqrt(),
+        "outside the root",
+    ),
+    (lambda r, epsilon=1e-4: row_centred(r) / (r.var(-1, keepdim=True) + epsilon), "variance"),
+    (lambda r, epsilon=1e-4: row_centred(r), "nothing is divided"),
+    (lambda r, epsilon=1e-4: row_centred(r) / r.std(-1, keepdim=True), "ε is missing"),
+    (lambda r, epsilon=1e-4: row_centred(r) / (r.std(-1, keepdim=True) + 1e-4), "a fixed one"),
+    (lambda r, epsilon=1e-4: -z_scores(r, epsilon), "sign is turned"),
+    (lambda r, epsilon=1e-4: r / (r.std(-1, keepdim=True) + epsilon), "nothing is subtracted"),
+    (z_writes, "wrote into its arguments"),
+    (lambda r, epsilon=1e-4: z_scores(r, epsilon).sum(-1), "should have shape"),
+]  # fmt: skip
+
+# ------------------------------------------------------------- 6.4 V of the state before
+
+
+def excess(rewards, values, mask):
+    return (rewards[:, None] - values).masked_fill(~mask, 0.0)
+
+
+def excess_by_rows(rewards, values, mask):
+    judged = torch.zeros_like(values)
+    for i, t in itertools.product(*map(range, values.shape)):
+        if mask[i, t]:
+            judged[i, t] = rewards[i] - values[i, t]
+    return judged
+
+
+def sees_the_word(rewards, values, mask):
+    after = torch.cat([values[:, 1:], rewards[:, None]], dim=1)
+    return (rewards[:, None] - after) * mask
+
+
+def bootstraps(rewards, values, mask):
+    after = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    return (after - values) * mask
+
+
+def excess_writes(rewards, values, mask):
+    values *= -1
+    values += rewards[:, None]
+    return values * mask
+
+
+EXCESS = [
+    (sees_the_word, "the mean fails"),
+    (bootstraps, "the mean fails"),
+    (lambda r, v, m: (v - r[:, None]) * m, "the sign fails"),
+    (lambda r, v, m: r[:, None] * m, "variance is not"),
+    (lambda r, v, m: (r[:, None] - v[:, :1]) * m, "variance is not"),
+    (lambda r, v, m: r[:, None] - v, "after the end"),
+    (lambda r, v, m: (r[:, None] - v) * m / 2, "the mean fails"),
+    (lambda r, v, m: (r[:, None] - v) * m / m.sum(-1, keepdim=True), "the mean fails"),
+    (lambda r, v, m: torch.zeros_like(v), "nothing is left"),
+    (excess_writes, "wrote into its arguments"),
+    (lambda r, v, m: r - v[:, 0], "should have shape"),
+]
+
+# ------------------------------------------------------- 6.5 comparing hurts
+
+
+def case(probabilities, rewards):
+    return {"probabilities": probabilities, "rewards": rewards}
+
+
+CASES = [
+    (case([0.98, 0.01, 0.01], [0.0, 1.0, 1.0]), "times the variance of no baseline"),
+    (case([0.5, 0.25, 0.25], [1.0, 0.0, 0.0]), "times the variance of no baseline"),
+    (case([0.98, 0.01, 0.02], [1.0, 0.0, 0.0]), "sum to 1"),
+    (case([0.998, 0.001, 0.001], [1.0, 0.0, 0.0]), "at least 0.01"),
+    (case([0.98, 0.01, 0.01], [3.0, 0.0, 0.0]), r"lie in \[-2, 2\]"),
+    (case([0.98, 0.01, 0.01], [1.0, 1.0, 1.0]), "vanishes"),
+    (case([0.98, 0.02], [1.0, 0.0]), "should have shape"),
+    (case([0.98, 0.01, 0.01], [float("nan"), 0.0, 0.0]), "finite"),
+    ({"probabilities": [0.98, 0.01, 0.01]}, "names must stay"),
+]
+
+# --------------------------------------------------------------------- 6.6 padded GAE
+
+
+def batch_gae(rewards, values, mask, gamma, lam):
+    values = values.masked_fill(~mask, 0.0)
+    found, following = [], torch.zeros_like(values[:, 0])
+    after = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * after[:, t] - values[:, t]
+        following = delta + gamma * lam * following
+        found.insert(0, following)
+    return torch.stack(found, dim=1) * mask
+
+
+def gae_by_text(rewards, values, mask, gamma, lam):
+    """Σ_k (γλ)^k δ_{t+k}, text by text, without the padding."""
+    judged = torch.zeros_like(values)
+    for row, n in enumerate(mask.sum(-1).tolist()):
+        v = [*values[row, :n].tolist(), 0.0]
+        delta = [float(rewards[row, t]) + gamma * v[t + 1] - v[t] for t in range(n)]
+        for t in range(n):
+            judged[row, t] = sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, n))
+    return judged
+
+
+def gae_writes(rewards, values, mask, gamma, lam):
+    values[~mask] = 0.0
+    return batch_gae(rewards, values, mask, gamma, lam)
+
+
+def wrong_gae(mistake):
+    return lambda r, v, m, g, lam: check._wrong_gae(r, v, m, g, lam, mistake)
+
+
+GAES = [
+    *(
+        (wrong_gae(name), message)
+        for name, message in (
+            ("as given", "both leaks"), ("next leaks", "still bootstraps"),
+            ("trace leaks", "flows back"), ("swapped", "exchanged"),
+            ("no γ in the trace", "decays by λ alone"), ("no λ", "λ is missing"),
+            ("no γ", "γ is missing"), ("no V", "not subtracted"), ("δ only", "trace is gone"),
+        )
+    ),
+    (gae_writes, "wrote into its arguments"),
+    (lambda r, v, m, g, lam: batch_gae(r, v, m, g, lam) + (~m), "after the end, return 0"),
+    (lambda r, v, m, g, lam: batch_gae(r, v, m, g, lam)[:, :2], "should have shape"),
+    (lambda r, v, m, g, lam: -batch_gae(r, v, m, g, lam), "none of the usual"),
+]  # fmt: skip
+
+# ------------------------------------------------------- 6.7 the best baseline of a state
+
+
+def best_baseline(probs, q_value):
+    size = 1 - 2 * probs + probs.pow(2).sum(-1, keepdim=True)
+    weight = probs * size
+    return (weight * q_value).sum(-1) / weight.sum(-1)
+
+
+def by_scores(probs, q_value):
+    scores = torch.eye(probs.shape[-1], dtype=probs.dtype) - probs[:, None, :]
+    weight = probs * scores.pow(2).sum(-1)
+    return [float(w @ q / w.sum()) for w, q in zip(weight, q_value, strict=True)]
+
+
+def weighted(weight, q_value):
+    return (weight * q_value).sum(-1) / weight.sum(-1)
+
+
+def square(p):
+    return 1 - 2 * p + p.pow(2).sum(-1, keepdim=True)
+
+
+def best_writes(probs, q_value):
+    q_value *= probs * square(probs)
+    return q_value.sum(-1) / (probs * square(probs)).sum(-1)
+
+
+BEST = [
+    (lambda p, q: (p * q).sum(-1), r"V\(s\)"),
+    (lambda p, q: weighted(square(p), q), "probabilities are missing"),
+    (lambda p, q: weighted(p * square(p).sqrt(), q), "has to be squared"),
+    (lambda p, q: weighted(p * (1 - p) ** 2, q), "own entry only"),
+    (lambda p, q: (p * square(p) * q).sum(-1), "not divided"),
+    (lambda p, q: q.mean(-1), "plain mean"),
+    (lambda p, q: weighted(p * (1 - p), q), r"not by π \(1 − π\)"),
+    (best_writes, "wrote into its arguments"),
+    (lambda p, q: weighted(p * square(p), q)[:, None].expand(-1, 5), "should have shape"),
+    (lambda p, q: -best_baseline(p, q), "none of the usual"),
+]
+
+WRONG = [
+    *((check.exercise_1, answer, message) for answer, message in LEAVE),
+    *(
+        (check.exercise_2, RIGHT_NUMBERS | {name: value}, message)
+        for name, value, message in NUMBERS
+    ),
+    *((check.exercise_3, answer, message) for answer, message in Z_SCORES),
+    *((check.exercise_4, answer, message) for answer, message in EXCESS),
+    *((check.exercise_5, answer, message) for answer, message in CASES),
+    *((check.exercise_6, answer, message) for answer, message in GAES),
+    *((check.exercise_7, answer, message) for answer, message in BEST),
+]
+
+RIGHT = [
+    (check.exercise_1, leave_one_out),
+    (check.exercise_1, by_matrix),
+    (check.exercise_1, lambda r: leave_one_out(r.float()).tolist()),
+    (check.exercise_2, RIGHT_NUMBERS),
+    (check.exercise_3, z_scores),
+    (check.exercise_3, row_by_row),
+    (check.exercise_3, lambda r, epsilon=1e-4: z_scores(r.float(), epsilon).numpy()),
+    (check.exercise_4, excess),
+    (check.exercise_4, excess_by_rows),
+    (check.exercise_4, lambda r, v, m: excess(r.float(), v.float(), m)),
+    (check.exercise_5, case([0.98, 0.01, 0.01], [1.0, 0.0, 0.0])),
+    (check.exercise_5, case(torch.tensor([0.01, 0.98, 0.01]), torch.tensor([0.1, 2.0, 0.0]))),
+    (check.exercise_6, batch_gae),
+    (check.exercise_6, gae_by_text),
+    (check.exercise_6, lambda r, v, m, g, lam: batch_gae(r.float(), v.float(), m, g, lam)),
+    (check.exercise_7, best_baseline),
+    (check.exercise_7, by_scores),
+    (check.exercise_7, lambda p, q: best_baseline(p.float(), q.float())),
+]
+
+# A stub is a function that returns nothing, unless it says so here: nothing → stub.
+STUBS = {
+    check.exercise_2: lambda nothing: {name: nothing for name in RIGHT_NUMBERS},
+    check.exercise_5: lambda nothing: case(nothing, nothing),
+}
