@@ -87,7 +87,7 @@ def figures(world, table) -> dict:
         ),
         "cloud": plotting.gradient_cloud({"N = 1": [(0.5, 0.1), (1.2, 0.0)]}, (1.0, 0.0)),
         "errors": plotting.error_curves([1, 4], [[1.0, 0.6], [0.9, 0.4]], [1.0, 0.5]),
-        "estimators": plotting.estimator_bars(
+        "estimator bars": plotting.estimator_bars(
             {"angle, degrees": ({"a": 0.0, "b": 3.0}, 0.0), "scale": ({"a": -1.0, "b": 1.0}, 1.0)}
         ),
         "variances": plotting.estimator_bars({"x": ({"a": 1.0}, None), "y": ({"a": 2.0}, None)}),
