@@ -59,13 +59,13 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
 def arrows(
     ax: Axes, start: Point, tips: Sequence[Point], mean: Point | None, exact: Point | None
 ) -> None:
-    """Thin arrows to `tips`, a wide pale one to their mean's, a black dashed one to the exact tip.
+    """Thin arrows to `tips`, a wide pale line to their mean's, a black dashed one to the exact tip.
 
     Args:
         ax: where a triangle was drawn.
         start: three probabilities.
         tips: three probabilities each.
-        mean: three probabilities; None draws no arrow.
+        mean: three probabilities; None draws no line.
         exact: three probabilities; None draws no arrow.
     """
     here = place(start)
@@ -76,16 +76,13 @@ def arrows(
     if tips:
         ends = [place(tip) for tip in tips]
         ax.plot(*zip(*ends, strict=True), ".", color=COLORS["policy"], markersize=3, zorder=3)
-    looks = (
-        (mean, {"color": COLORS["policy"], "linewidth": 7.0, "alpha": 0.4}),
-        (exact, {"color": COLORS["exact"], "linewidth": 1.6, "linestyle": "--"}),
-    )
-    for tip, look in looks:
-        if tip is not None:
-            ax.annotate(
-                "", place(tip), here, zorder=5,
-                arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **look},
-            )  # fmt: skip
+    if mean is not None:
+        ax.plot(*zip(here, place(mean), strict=True), color=COLORS["policy"], linewidth=8,
+                alpha=0.4, solid_capstyle="butt", zorder=4)  # fmt: skip
+    if exact is not None:
+        ax.annotate("", place(exact), here, zorder=5, arrowprops={
+            "arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": COLORS["exact"],
+            "linewidth": 1.6, "linestyle": "--"})  # fmt: skip
     ax.plot(*here, "o", color=COLORS["exact"], markersize=5, zorder=6)
 
 
