@@ -26,6 +26,32 @@ def is_stub(exercise: str, value: Any) -> bool:
     return untouched
 
 
+def unchanged(given: Sequence[Tensor], original: Sequence[Tensor]) -> None:
+    """Refuse a function that wrote into what it was given.
+
+    Args:
+        given: the tensors that the reader's function had.
+        original: what they held before.
+    Raises:
+        AssertionError: they differ.
+    """
+    same = all(torch.equal(a, b) for a, b in zip(given, original, strict=True))
+    assert same, "the function wrote into its arguments; make new tensors."
+
+
+def as_loss(value: Any) -> Tensor:
+    """The reader's loss, if it can be differentiated.
+
+    Args:
+        value: what the reader's function returned.
+    Raises:
+        AssertionError: it is no single number, or carries no gradient.
+    """
+    assert isinstance(value, Tensor) and value.shape == (), "return a tensor of shape ()."
+    assert value.requires_grad, "the loss carries no gradient: was too much detached?"
+    return value
+
+
 def passed(exercise: str, note: str) -> None:
     """Say that an exercise is solved, and what was tested."""
     print(f"Exercise {exercise}: correct. {note}")

@@ -59,13 +59,13 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
 def arrows(
     ax: Axes, start: Point, tips: Sequence[Point], mean: Point | None, exact: Point | None
 ) -> None:
-    """Thin arrows to `tips`, a thick one to their mean's tip, a black dashed one to the exact tip.
+    """Thin arrows to `tips`, a wide pale line to their mean's, a black dashed one to the exact tip.
 
     Args:
         ax: where a triangle was drawn.
         start: three probabilities.
         tips: three probabilities each.
-        mean: three probabilities; None draws no arrow.
+        mean: three probabilities; None draws no line.
         exact: three probabilities; None draws no arrow.
     """
     here = place(start)
@@ -76,21 +76,18 @@ def arrows(
     if tips:
         ends = [place(tip) for tip in tips]
         ax.plot(*zip(*ends, strict=True), ".", color=COLORS["policy"], markersize=3, zorder=3)
-    looks = (
-        (mean, {"color": COLORS["policy"], "linewidth": 3.6}),
-        (exact, {"color": COLORS["exact"], "linewidth": 1.6, "linestyle": "--"}),
-    )
-    for tip, look in looks:
-        if tip is not None:
-            ax.annotate(
-                "", place(tip), here, zorder=5,
-                arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **look},
-            )  # fmt: skip
+    if mean is not None:
+        ax.plot(*zip(here, place(mean), strict=True), color=COLORS["policy"], linewidth=8,
+                alpha=0.4, solid_capstyle="butt", zorder=4)  # fmt: skip
+    if exact is not None:
+        ax.annotate("", place(exact), here, zorder=5, arrowprops={
+            "arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": COLORS["exact"],
+            "linewidth": 1.6, "linestyle": "--"})  # fmt: skip
     ax.plot(*here, "o", color=COLORS["exact"], markersize=5, zorder=6)
 
 
 def trails(ax: Axes, exact: Sequence[Point], sampled: Sequence[Sequence[Point]]) -> None:
-    """Paths through the triangle: exact ascent black dashed, sampled ones blue.
+    """Paths through the triangle: exact black dashed, a dot every 5 steps; sampled blue.
 
     Args:
         ax: where a triangle was drawn.
@@ -103,7 +100,7 @@ def trails(ax: Axes, exact: Sequence[Point], sampled: Sequence[Sequence[Point]])
         ax.plot(*place(path[-1]), "o", color=COLORS["policy"], markersize=4, zorder=4)
     if exact:
         ax.plot(*zip(*map(place, exact), strict=True), "--", color=COLORS["exact"], linewidth=1.6,
-                zorder=5)  # fmt: skip
+                marker="o", markersize=3.5, markevery=5, zorder=5)  # fmt: skip
 
 
 def simplex(
@@ -177,7 +174,7 @@ def gradient_cloud(clouds: Mapping[str, Sequence[Point]], truth: Point) -> Figur
     """Sampled gradient estimates as arrows in one plane, one panel a batch size.
 
     Args:
-        clouds: title → (along ∇J, across it) of each estimate, in units of ‖∇J‖.
+        clouds: title → (along ∇L, across it) of each estimate, in units of ‖∇L‖.
         truth: where the exact gradient ends in that plane.
     """
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
@@ -193,20 +190,20 @@ def gradient_cloud(clouds: Mapping[str, Sequence[Point]], truth: Point) -> Figur
             "shrinkA": 0, "shrinkB": 0})  # fmt: skip
         ax.axhline(0, color=GREY, linewidth=0.5, zorder=0)
         ax.axvline(0, color=GREY, linewidth=0.5, zorder=0)
-        ax.set(title=title, xlabel="along ∇J, in ‖∇J‖", aspect="equal")
+        ax.set(title=title, xlabel="along ∇L, in ‖∇L‖", aspect="equal")
         ax.autoscale_view()
-    axes[0].set_ylabel("across ∇J, in ‖∇J‖")
+    axes[0].set_ylabel("across ∇L, in ‖∇L‖")
     return figure
 
 
 def error_curves(
     counts: Sequence[int], seeds: Sequence[Sequence[float]], exact: Sequence[float]
 ) -> Figure:
-    """Distance of sampled gradients from ∇J against the number of samples, on log axes.
+    """Distance of sampled gradients from ∇L against the number of samples, on log axes.
 
     Args:
         counts: completions a batch.
-        seeds: one curve of errors a seed, in units of ‖∇J‖.
+        seeds: one curve of errors a seed, in units of ‖∇L‖.
         exact: the exact root mean square error at each count.
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -216,7 +213,7 @@ def error_curves(
                 label=f"one batch each, {len(seeds)} seeds" if k == 0 else "_hidden")  # fmt: skip
     ax.plot(counts, exact, "--", color=COLORS["exact"], label="exact root mean square")
     ax.set(xscale="log", yscale="log", xlabel="N, completions in a batch",
-           ylabel="‖ĝ − ∇J‖ / ‖∇J‖")  # fmt: skip
+           ylabel="‖ĝ − ∇L‖ / ‖∇L‖")  # fmt: skip
     ax.legend(fontsize=8)
     return figure
 

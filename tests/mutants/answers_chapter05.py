@@ -110,7 +110,23 @@ def with_padding(logits, ids, judged, mask):
     return surrogate(logits, ids, judged, torch.ones_like(mask))
 
 
+def two_means_of(logits, ids, judged, mask):
+    return judged.detach().mean() * surrogate_each(logits, ids, mask).mean()
+
+
+def surrogate_of_p(logits, ids, judged, mask):
+    return -(judged.detach() * (-surrogate_each(logits, ids, mask)).exp()).mean()
+
+
+def scored_with_the_prompt(logits, ids, judged, mask):
+    taken = logits.log_softmax(-1).gather(-1, ids[..., None])[:, 1:, 0]
+    return -(judged.detach() * (taken * mask).sum(-1)).mean()
+
+
 LOSSES = [
+    (two_means_of, "pair each text"),
+    (surrogate_of_p, "has log p"),
+    (scored_with_the_prompt, "not an action"),
     (lambda z, i, a, m: surrogate(z, i, a, m, sign=1.0), "sign is turned"),
     (lambda z, i, a, m: surrogate(z, i, a, m, shift=1), "scored against the token at t"),
     (lambda z, i, a, m: surrogate(z, i, a, m, divide=own_length), "divided by its number of words"),
@@ -149,7 +165,15 @@ def writes_into_terms(p, terms, count):
     return mean, p @ terms.pow(2).sum(-1) / count
 
 
+def divided_by(factor, p, terms, count):
+    mean, variance = moments(p, terms, 1)
+    return mean, variance / factor
+
+
 MOMENTS = [
+    (lambda p, t, n: (p @ t, p @ t.pow(2).sum(-1) / n - (p @ t) @ (p @ t)), "whole difference"),
+    (lambda p, t, n: divided_by(max(n - 1, 1), p, t, n), "not by one less"),
+    (lambda p, t, n: divided_by(n + 1, p, t, n), "none of the usual"),
     (lambda p, t, n: moments(p, t, n, power=0), "not divided"),
     (lambda p, t, n: moments(p, t, n, centre=False), "mean square"),
     (lambda p, t, n: moments(p, t, n, power=0.5), "standard deviation falls"),
@@ -157,7 +181,10 @@ MOMENTS = [
     (lambda p, t, n: (moments(p, t, n)[0] / n, moments(p, t, n)[1]), "does not depend on"),
     (lambda p, t, n: (t.mean(0), moments(p, t, n)[1]), "plain mean"),
     (lambda p, t, n: (p @ t, moments(p, t, n)[1] ** 0.5), "do not take the root"),
-    (lambda p, t, n: moments(p, t, n, weights=lambda p: torch.full_like(p, 1 / len(p))), "weight"),
+    (
+        lambda p, t, n: moments(p, t, n, weights=lambda p: torch.full_like(p, 1 / len(p))),
+        "weight them",
+    ),
     (lambda p, t, n: (p @ t, moments(p, t, n)[1] / t.shape[1]), "averaged over the directions"),
     (lambda p, t, n: p @ t, "a pair|should have shape"),
     (lambda p, t, n: 3.0, "a pair"),
@@ -192,7 +219,7 @@ def constant_taken_off(logp, rewards, mask):
 
 MENDED = [
     (lambda p, r, m: two_means(p, r, m), "SCALE fails"),
-    (lambda p, r, m: len(r) * two_means(p, r, m), "VARIANCE fails"),
+    (lambda p, r, m: len(r) * two_means(p, r, m), "VARIANCE fails.*no other text"),
     (lambda p, r, m: -right(p, r, m), "SIGN fails"),
     (lambda p, r, m: len(r) * right(p, r, m), "SCALE fails"),
     (lambda p, r, m: -((p * m).sum(-1) / m.sum(-1) * r).mean(), "MEAN fails"),
@@ -202,7 +229,9 @@ MENDED = [
     (lambda p, r, m: -((p * m)[:, 0] * r).mean(), "MEAN fails"),
     (lambda p, r, m: -(p * m).sum(-1).mean(), "fails"),
     (group_mean_taken_off, "fails"),
-    (constant_taken_off, "VARIANCE fails"),
+    (constant_taken_off, "VARIANCE fails.*chapter 06"),
+    (lambda p, r, m: right(p, r + 3.0, m), "VARIANCE fails.*no constant"),
+    (lambda p, r, m: right(p, r, torch.ones_like(m)), "use the mask"),
     (lambda p, r, m: right(p.detach(), r, m), "no gradient"),
     (lambda p, r, m: (p * m).sum(-1) * r, r"shape \(\)"),
 ]
@@ -238,7 +267,7 @@ MASKS = [
 ]
 
 SAMPLERS = [
-    ([1 / 3, 1 / 3, 1 / 3], "still points uphill"),
+    ([1 / 3, 1 / 3, 1 / 3], "compare the other two"),
     ([0.05, 0.05, 0.9], "still points uphill"),
     ([0.05, 0.9, 0.05], "still points uphill"),
     ([0.6, 0.1, 0.3], "still points uphill"),
@@ -265,7 +294,22 @@ def surprise_with_the_zero_term(logp, rewards, mask, tau):
     return surprise(logp, rewards, mask, tau) + tau * (logp * mask).sum(-1).mean()
 
 
+def word_by_word(logp, rewards, mask, tau):
+    judged = rewards[:, None] - tau * logp.detach()
+    return -(judged * logp * mask).sum(-1).mean()
+
+
+def surprise_of_mean(logp, rewards, mask, tau, *, axis):
+    log_p = (logp * mask).sum(-1)
+    mean = (logp * mask).detach().mean(-1) if axis else log_p.detach().mean()
+    return -((rewards - tau * mean) * log_p).mean()
+
+
 SURPRISES = [
+    (word_by_word, "own surprise"),
+    (lambda p, r, m, t: surprise_of_mean(p, r, m, t, axis=0), "no mean"),
+    (lambda p, r, m, t: surprise_of_mean(p, r, m, t, axis=1), "no mean"),
+    (lambda p, r, m, t: surprise(p, r, torch.ones_like(m), t), "use the mask"),
     (lambda p, r, m, t: surprise(p, r, m, t, weight=0.0), "surprise is missing"),
     (lambda p, r, m, t: surprise(p, r, m, t, weight=-1.0), "sign of the surprise"),
     (lambda p, r, m, t: surprise(p, r, m, t, detach=False), "not detached"),
@@ -299,10 +343,12 @@ RIGHT = [
     (check.exercise_3, surrogate),
     (check.exercise_3, surrogate_by_cross_entropy),
     (check.exercise_3, surrogate_as_ratio),
+    (check.exercise_3, lambda z, i, a, m: surrogate(z.float(), i, a.float(), m)),
     (check.exercise_4, moments),
     (check.exercise_4, moments_by_covariance),
     (check.exercise_5, right),
     (check.exercise_5, right_by_words),
+    (check.exercise_5, lambda p, r, m: -(p.masked_fill(~m, 0.0).sum(-1) * r).mean()),
     (check.exercise_6, mask_by_cumsum),
     (check.exercise_6, mask_by_loop),
     (check.exercise_6, lambda i, e: mask_by_cumsum(i, e).float()),
