@@ -64,7 +64,7 @@ class BehaviorLab(ipywidgets.VBox):
         """
         self._target, self._world = tabular.tabulate(target, world), world
         self.prompt = parts.prompt_buttons(world)
-        slider = {"style": {"description_width": "110px"}, "layout": {"width": "440px"}}
+        slider = {"style": {"description_width": "140px"}, "layout": {"width": "470px"}}
         self.temperature = ipywidgets.FloatSlider(
             1.0, min=0.4, max=3.0, step=0.1, description="temperature of μ", **slider
         )

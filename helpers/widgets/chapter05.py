@@ -81,7 +81,7 @@ class SimplexPlayground(ipywidgets.VBox):
     def __init__(self) -> None:
         """Build the controls and draw the first picture."""
         wide: dict[str, Any] = {
-            "style": {"description_width": "130px"}, "layout": {"width": "350px"}
+            "style": {"description_width": "170px"}, "layout": {"width": "390px"}
         }  # fmt: skip
         self.preset = ipywidgets.Dropdown(
             options=list(REWARDS), description="rewards of the texts", **wide
