@@ -111,8 +111,9 @@ def gae(
         values: (B, T) float, reward units: V(s_t), before word t is written.
         completion_mask: (B, T) bool; what stands outside it may hold anything.
         gamma: discount.
-        lam: λ in [0, 1]. 1 is the reward-to-go minus V, unbiased for any V; 0 is δ alone, of
-            least variance and biased by what is wrong in V.
+        lam: λ in [0, 1]. 1 is the reward-to-go minus V, and biased by no V if γ = 1 and V has
+            not seen the text; 0 is δ alone, biased by what is wrong in V. The variance need not
+            be least at 0: δ hangs on one V(s_{t+1}), with all that is wrong in it.
     Returns:
         (B, T) float, reward units; 0 outside the mask.
     Raises:

@@ -18,7 +18,9 @@ LINES = (
 
 
 def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
-    """Sampled gradient estimates around the exact gradient, one panel a setting, same axes.
+    """Sampled gradient estimates around the exact gradient, one panel a setting.
+
+    Each panel has a scale of its own, or the smaller cloud would be a speck; the ticks say which.
 
     Args:
         panels: title → (M, 2) coordinates of estimates: along ∇J, and along one direction
@@ -27,18 +29,21 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
         count: completions an estimate.
     """
     figure, axes = quick_figure((1, 1), wspace=0.22)
-    reach = 1.1 * max(float(points.abs().max()) for points in panels.values())
     for ax, (title, points) in zip(axes, panels.items(), strict=True):
+        reach = 1.1 * float(points.abs().max())
         ax.plot(
             points[:, 0], points[:, 1], ".", color=COLORS["policy"], alpha=0.35, markersize=3
         )  # fmt: skip
         mean = points.mean(0).tolist()
-        ax.plot(*mean, "o", color=COLORS["behavior"], markersize=8, markeredgecolor="white")
+        ax.plot(
+            *mean, "o", color=COLORS["behavior"], markersize=8, markeredgecolor="white", zorder=5
+        )
         ax.axvline(truth, linestyle="--", color=COLORS["exact"], linewidth=1.2)
         ax.axhline(0, linestyle="--", color=COLORS["exact"], linewidth=1.2)
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), title=title)
         ax.set_xlabel(f"along ∇J, reward units; a dot = {count} texts")
-        ticks = {x: f"{x:g}" for x in (-round(0.8 * reach, 1), 0.0, round(0.8 * reach, 1))}
+        tick = float(f"{0.8 * reach:.1g}")
+        ticks = {x: f"{x:g}" for x in (-tick, 0.0, tick)}
         label_x(ax, ticks)
         label_y(ax, ticks)
     axes[0].set_ylabel("across, reward units")
@@ -76,6 +81,9 @@ def moment_bars(
 ) -> Figure:
     """Every baseline's exact variance and bias as bars, in the order of the rows.
 
+    The axis of the variance is linear and ends at 1.2, where the number of a longer bar stands
+    inside it; if most bars are below a tenth, it is logarithmic.
+
     Args:
         rows: (name, variance as a share of that without a baseline, length of the mean along
             ∇J as a share of ‖∇J‖, its angle to ∇J in degrees), best row first.
@@ -86,16 +94,25 @@ def moment_bars(
     figure.subplots_adjust(left=0.235, right=0.985, top=0.91, bottom=0.15, wspace=0.09)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     places = list(range(len(rows)))[::-1]
-    shown = [3 + math.log10(max(variance, 1.2e-3)) for _, variance, _, _ in rows]
+    shares = [variance for _, variance, _, _ in rows]
+    log = sorted(shares)[len(shares) // 2] < 0.1
+    unit, end = (3.0, 4.8) if log else (1.0, 1.4)  # where 1 lies, and where the axis ends
+    shown = [3 + math.log10(max(v, 1.2e-3)) if log else min(v, 1.2) for v in shares]
     colors = [COLORS["behavior"] if name == chosen else COLORS["policy"] for name, *_ in rows]
     left.barh(places, shown, color=colors, height=0.72)
-    left.set(xlim=(0, 4.8), title=title)
-    left.axvline(3, color="#C8C8C8", linewidth=0.8, zorder=0)
-    for y, (_, variance, _, _), width in zip(places, rows, shown, strict=True):
-        left.text(width + 0.06, y, f"{variance:.3g}", va="center", fontsize=8)
-    label_x(left, {0: "0.001", 1: "0.01", 2: "0.1", 3: "1", 4: "10"})  # powers of ten
+    left.set(xlim=(0, end), title=title)
+    left.axvline(unit, color="#C8C8C8", linewidth=0.8, zorder=0)
+    for y, variance, width in zip(places, shares, shown, strict=True):
+        cut = not log and variance > width
+        left.text(
+            width + (-0.012 if cut else 0.012) * end, y, f"{variance:.3g}" + " »" * cut,
+            va="center", fontsize=8, ha="right" if cut else "left",
+            color="white" if cut else "black",
+        )  # fmt: skip
+    powers = {0.0: "0.001", 1.0: "0.01", 2.0: "0.1", 3.0: "1", 4.0: "10"}
+    label_x(left, powers if log else {0.0: "0", 0.5: "0.5", 1.0: "1"})
     label_y(left, {y: _mark(row[0], chosen) for y, row in zip(places, rows, strict=True)})
-    left.set_xlabel("variance, that without a baseline = 1 (log)")
+    left.set_xlabel("variance, that without a baseline = 1" + " (log)" * log)
     left.set_ylabel("baseline")
     left.yaxis.set_label_coords(-0.51, 0.5)
     right.barh(places, [scale for _, _, scale, _ in rows], color=colors, height=0.72)
@@ -153,7 +170,7 @@ def line_panel(
 def bernoulli_curves(
     rates: Sequence[float], lines: Mapping[str, Sequence[float]], *, group_size: int
 ) -> Figure:
-    """Variance over (∇J)² of four judgements against the probability of the rewarded action.
+    """Variance over ‖E ĝ‖² of four judgements against the probability of the rewarded action.
 
     Args:
         rates: probabilities p.
@@ -163,7 +180,7 @@ def bernoulli_curves(
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     line_panel(
         figure.subplots(), rates, lines, xlabel="probability p of the action that earns 1",
-        ylabel=f"variance / (∇J)², K = {group_size} (log)", log=True,
+        ylabel=f"variance / ‖E ĝ‖², K = {group_size} (log)", log=True,
     )  # fmt: skip
     return figure
 
@@ -228,9 +245,9 @@ def trade_off(
 
 
 def objective_curves(
-    curves: Sequence[tuple[str, Sequence[float]]], *, best: float, title: str = ""
-) -> Figure:
-    """Exact J after each step of several runs.
+    curves: Sequence[tuple[str, Sequence[float]]], *, best: float, title: str = "",
+) -> Figure:  # fmt: skip
+    """Exact J after each step of several runs; runs with one label share a look.
 
     Args:
         curves: (label, J at step 0, 1, …) of each run.
@@ -240,9 +257,14 @@ def objective_curves(
     figure = Figure(figsize=(7.4, 3.4))
     figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.15)
     ax = figure.subplots()
+    labels = list(dict.fromkeys(label for label, _ in curves))
     for k, (label, heights) in enumerate(curves):
-        color, style, _ = LINES[k % len(LINES)]
-        ax.plot(range(len(heights)), heights, color=color, linestyle=style, label=label)
+        color, style, _ = LINES[labels.index(label) % len(LINES)]
+        first = label not in [name for name, _ in curves[:k]]
+        ax.plot(
+            range(len(heights)), heights, color=color, linestyle=style,
+            label=label if first else None,
+        )  # fmt: skip
     ax.axhline(best, color=COLORS["exact"], linestyle="--", linewidth=1.6)
     lowest = min([min(h) for _, h in curves if h] or [min(0.0, best - 1)])
     length = max([10, *(len(h) - 1 for _, h in curves)])

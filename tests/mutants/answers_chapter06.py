@@ -9,56 +9,88 @@ from helpers.checks import chapter06 as check
 # ----------------------------------------------------------------- 6.1 leave one out
 
 
-def leave_one_out(rewards):
-    size = rewards.shape[-1]
-    return rewards - (rewards.sum(-1, keepdim=True) - rewards) / (size - 1)
+def sums(rewards, ids):
+    same = (ids[:, None] == ids).to(rewards.dtype)
+    return same @ rewards, same.sum(-1)
 
 
-def by_matrix(rewards):
-    size = rewards.shape[-1]
-    eye = torch.eye(size, dtype=rewards.dtype)
-    return rewards @ (eye - (1 - eye) / (size - 1)).T
+def leave_one_out(rewards, ids):
+    total, size = sums(rewards, ids)
+    return rewards - (total - rewards) / (size - 1)
 
 
-def writes_into_rewards(rewards):
-    rewards -= rewards.mean(-1, keepdim=True)
-    return rewards * rewards.shape[-1] / (rewards.shape[-1] - 1)
+def by_prompt(rewards, ids):
+    judged = torch.zeros_like(rewards)
+    for prompt in ids.unique():
+        own = rewards[ids == prompt]
+        judged[ids == prompt] = (own - own.mean()) * len(own) / (len(own) - 1)
+    return judged
+
+
+def by_index_add(rewards, ids):
+    _, place, size = ids.unique(return_inverse=True, return_counts=True)
+    total = torch.zeros(len(size), dtype=rewards.dtype).index_add_(0, place, rewards)
+    return rewards - (total[place] - rewards) / (size[place] - 1)
+
+
+def by_reshape(rewards, ids):
+    rows = rewards.view(len(ids.unique()), -1)
+    return (rows - (rows.sum(-1, keepdim=True) - rows) / (rows.shape[1] - 1)).view(-1)
+
+
+def writes_into_rewards(rewards, ids):
+    rewards.copy_(by_prompt(rewards, ids))
+    return rewards
+
+
+def by_std(rewards, ids):
+    judged = torch.zeros_like(rewards)
+    for prompt in ids.unique():
+        own = rewards[ids == prompt]
+        judged[ids == prompt] = (own - own.mean()) / own.std()
+    return judged
+
+
+def equal_sizes(rewards, ids):
+    return rewards - (sums(rewards, ids)[0] - rewards) / (len(ids) / len(ids.unique()) - 1)
 
 
 LEAVE = [
-    (lambda r: r - r.mean(-1, keepdim=True), "own reward is in what you subtract"),
-    (lambda r: r - (r.sum(-1, keepdim=True) - r) / r.shape[-1], "others are K − 1"),
-    (lambda r: r - (r.sum() - r) / (r.numel() - 1), "mean over all prompts: compare"),
-    (lambda r: r - r.mean(), "mean over all prompts, own reward"),
-    (lambda r: r - leave_one_out(r), "baseline alone"),
-    (lambda r: -leave_one_out(r), "sign is turned"),
-    (lambda r: (r - r.mean(-1, keepdim=True)) / r.std(-1, keepdim=True), "standard deviation"),
+    (lambda r, i: r - sums(r, i)[0] / sums(r, i)[1], "own reward is in what you subtract"),
+    (lambda r, i: r - (sums(r, i)[0] - r) / sums(r, i)[1], "others are K − 1"),
+    (lambda r, i: r - (r.sum() - r) / (r.numel() - 1), "mean over all prompts: compare"),
+    (lambda r, i: r - r.mean(), "mean over all prompts, own reward"),
+    (lambda r, i: r - leave_one_out(r, i), "baseline alone"),
+    (lambda r, i: -leave_one_out(r, i), "sign is turned"),
+    (by_std, "standard deviation"),
+    (by_reshape, "need not stand together"),
+    (equal_sizes, "different sizes"),
     (writes_into_rewards, "wrote into its arguments"),
-    (lambda r: leave_one_out(r)[0], "should have shape"),
-    (lambda r: 2 * leave_one_out(r), "none of the usual"),
+    (lambda r, i: leave_one_out(r, i)[:2], "should have shape"),
+    (lambda r, i: 2 * leave_one_out(r, i), "none of the usual"),
 ]
 
 # --------------------------------------------------------------------- 6.2 numbers
 
 RIGHT_NUMBERS = {
-    "advantage_of_the_first": 8 / 3,
-    "factor": 0.875,
-    "z_score_of_the_winner": 0.5**0.5,
-    "best_constant": 0.7,
+    "advantage_of_the_first": 2.67,
+    "best_constant": 0.4,
+    "factor_of_the_z_score": 0.35,
+    "least_group": 50,
 }
 NUMBERS = [
     ("advantage_of_the_first", 2.0, "all four"),
     ("advantage_of_the_first", 1 / 3, "mean of the others"),
     ("advantage_of_the_first", 2.75, "three"),
-    ("factor", 8 / 7, "mends it"),
-    ("factor", 1 / 8, "what is missing"),
-    ("factor", 6 / 7, "one of eight"),
-    ("z_score_of_the_winner", 1.0, "K − 1"),
-    ("z_score_of_the_winner", 0.1, "difference"),
-    ("z_score_of_the_winner", -(0.5**0.5), "sign"),
-    ("best_constant", 0.3, r"E\[R\]"),
-    ("best_constant", 0.5, "squared"),
+    ("advantage_of_the_first", 4 / 3, "earned −2"),
+    ("best_constant", -0.4, r"E\[R\]"),
+    ("best_constant", 0.0, "squared"),
+    ("best_constant", 0.7, "1 and 0"),
     ("best_constant", 9.0, "none of the usual"),
+    ("factor_of_the_z_score", 0.71, "twice as far apart"),
+    ("factor_of_the_z_score", 1.41, "∇J did"),
+    ("factor_of_the_z_score", 0.5, "K − 1"),
+    ("least_group", 51, "what is missing"),
 ]
 
 # -------------------------------------------------------------- 6.3 a z-score per prompt
@@ -109,6 +141,10 @@ Z_SCORES = [
     (lambda r, epsilon=1e-4: row_centred(r) / (r.var(-1, keepdim=True) + epsilon), "variance"),
     (lambda r, epsilon=1e-4: row_centred(r), "nothing is divided"),
     (lambda r, epsilon=1e-4: row_centred(r) / r.std(-1, keepdim=True), "ε is missing"),
+    (
+        lambda r, epsilon=1e-4: row_centred(r) / r.std(-1, keepdim=True).clamp(min=epsilon),
+        "not a floor",
+    ),
     (lambda r, epsilon=1e-4: row_centred(r) / (r.std(-1, keepdim=True) + 1e-4), "a fixed one"),
     (lambda r, epsilon=1e-4: -z_scores(r, epsilon), "sign is turned"),
     (lambda r, epsilon=1e-4: r / (r.std(-1, keepdim=True) + epsilon), "nothing is subtracted"),
@@ -141,6 +177,12 @@ def bootstraps(rewards, values, mask):
     return (after - values) * mask
 
 
+def one_step(rewards, values, mask):
+    after = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    last = torch.arange(mask.shape[1]) == mask.sum(-1, keepdim=True) - 1
+    return (rewards[:, None] * last + after - values) * mask
+
+
 def excess_writes(rewards, values, mask):
     values *= -1
     values += rewards[:, None]
@@ -149,12 +191,13 @@ def excess_writes(rewards, values, mask):
 
 EXCESS = [
     (sees_the_word, "the mean fails"),
-    (bootstraps, "the mean fails"),
+    (bootstraps, "this bootstraps"),
+    (one_step, "this bootstraps"),
     (lambda r, v, m: (v - r[:, None]) * m, "the sign fails"),
-    (lambda r, v, m: r[:, None] * m, "variance is not"),
+    (lambda r, v, m: r[:, None] * m, "nothing is subtracted"),
     (lambda r, v, m: (r[:, None] - v[:, :1]) * m, "variance is not"),
     (lambda r, v, m: r[:, None] - v, "after the end"),
-    (lambda r, v, m: (r[:, None] - v) * m / 2, "the mean fails"),
+    (lambda r, v, m: (r[:, None] - v) * m / 2, "the scale fails"),
     (lambda r, v, m: (r[:, None] - v) * m / m.sum(-1, keepdim=True), "the mean fails"),
     (lambda r, v, m: torch.zeros_like(v), "nothing is left"),
     (excess_writes, "wrote into its arguments"),
@@ -170,7 +213,8 @@ def case(probabilities, rewards):
 
 CASES = [
     (case([0.98, 0.01, 0.01], [0.0, 1.0, 1.0]), "times the variance of no baseline"),
-    (case([0.5, 0.25, 0.25], [1.0, 0.0, 0.0]), "times the variance of no baseline"),
+    (case([0.5, 0.25, 0.25], [-1.0, 0.5, 0.0]), "times the variance of no baseline"),
+    (case([0.98, 0.01, 0.01], [1.0, 0.0, 0.0]), "an expert"),
     (case([0.98, 0.01, 0.02], [1.0, 0.0, 0.0]), "sum to 1"),
     (case([0.998, 0.001, 0.001], [1.0, 0.0, 0.0]), "at least 0.01"),
     (case([0.98, 0.01, 0.01], [3.0, 0.0, 0.0]), r"lie in \[-2, 2\]"),
@@ -286,8 +330,9 @@ WRONG = [
 
 RIGHT = [
     (check.exercise_1, leave_one_out),
-    (check.exercise_1, by_matrix),
-    (check.exercise_1, lambda r: leave_one_out(r.float()).tolist()),
+    (check.exercise_1, by_prompt),
+    (check.exercise_1, by_index_add),
+    (check.exercise_1, lambda r, i: leave_one_out(r.float(), i).tolist()),
     (check.exercise_2, RIGHT_NUMBERS),
     (check.exercise_3, z_scores),
     (check.exercise_3, row_by_row),
@@ -295,8 +340,8 @@ RIGHT = [
     (check.exercise_4, excess),
     (check.exercise_4, excess_by_rows),
     (check.exercise_4, lambda r, v, m: excess(r.float(), v.float(), m)),
-    (check.exercise_5, case([0.98, 0.01, 0.01], [1.0, 0.0, 0.0])),
-    (check.exercise_5, case(torch.tensor([0.01, 0.98, 0.01]), torch.tensor([0.1, 2.0, 0.0]))),
+    (check.exercise_5, case([0.98, 0.01, 0.01], [-1.0, 0.0, 0.0])),
+    (check.exercise_5, case(torch.tensor([0.01, 0.98, 0.01]), torch.tensor([-0.1, -2.0, 0.0]))),
     (check.exercise_6, batch_gae),
     (check.exercise_6, gae_by_text),
     (check.exercise_6, lambda r, v, m, g, lam: batch_gae(r.float(), v.float(), m, g, lam)),
@@ -308,5 +353,5 @@ RIGHT = [
 # A stub is a function that returns nothing, unless it says so here: nothing → stub.
 STUBS = {
     check.exercise_2: lambda nothing: {name: nothing for name in RIGHT_NUMBERS},
-    check.exercise_5: lambda nothing: case(nothing, nothing),
+    check.exercise_5: lambda nothing: case([nothing] * 3, [nothing] * 3),
 }
