@@ -3,11 +3,14 @@
     python tools/run_tests.py [stage …]
 
 Stages, in this order: lint, unit, mutants, notebooks, solutions, browser. All are run even if one
-fails; the exit status is 1 then.
+fails; the exit status is 1 then. The browser stage runs every reader notebook from top to bottom,
+so that without a stage named the notebooks stage is left out where there is a browser.
 """
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,6 +45,16 @@ def commands(stage: str) -> list[list[str]]:
 STAGES = ("lint", "unit", "mutants", "notebooks", "solutions", "browser")
 
 
+def default_stages() -> list[str]:
+    """All stages, but each reader notebook is run once: in the browser, or else by nbval."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = os.environ.get("CHROMIUM") or any(map(shutil.which, names))
+    if not browser or importlib.util.find_spec("playwright") is None:
+        return list(STAGES)
+    print("reader notebooks: run in the browser stage, not by nbval as well", flush=True)
+    return [stage for stage in STAGES if stage != "notebooks"]
+
+
 def counts(report: Path) -> tuple[int, int, int]:
     """(passed, failed, skipped) of a JUnit report; nothing run counts as one failure."""
     if not report.exists():
@@ -69,7 +82,7 @@ def run(stage: str, environment: dict[str, str]) -> tuple[int, int, int, float]:
 
 
 def main() -> int:
-    stages = sys.argv[1:] or list(STAGES)
+    stages = sys.argv[1:] or default_stages()
     unknown = set(stages) - set(STAGES)
     if unknown:
         sys.exit(f"unknown stages {sorted(unknown)}; there are {', '.join(STAGES)}")
