@@ -232,7 +232,7 @@ def wait_for_all(page: Page, path: Path) -> list[nbformat.NotebookNode]:
     end, cells = time.monotonic() + RUN_SECONDS, []
     while time.monotonic() < end:
         page.keyboard.press("Control+s")
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(3000)  # saving costs time that the other tabs need
         try:
             cells = code_cells(nbformat.read(path, as_version=4))
         except nbformat.reader.NotJSONError:  # the page is just writing it
