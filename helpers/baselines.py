@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from helpers import advantages, estimators, exact, logprobs, losses
+from helpers import advantages, ascent, estimators, exact, losses
 from helpers.estimators import GradientMoments, GradientProblem
 from helpers.tabular import TablePolicy
 from helpers.worlds import RewardFunction, TokenWorld
@@ -317,7 +317,9 @@ def ascend(
             )  # fmt: skip
             record["reward"] += float(paid[prompt][rows].mean()) / len(prompts)
             record["spread"] += float(judged.std(correction=0)) / len(prompts)
-            loss = loss + _loss(tempered, world, prompt, rows, judged) / len(prompts)
+            with torch.enable_grad():
+                scores, mask = ascent.score(tempered, world, prompt, rows)
+                loss = loss + losses.reinforce_loss(scores, judged, mask) / len(prompts)
             batches.append((prompt, rows))
         yield record
         with torch.enable_grad():
@@ -326,20 +328,6 @@ def ascend(
             policy.logits.sub_(gradient, alpha=learning_rate)
         for prompt, rows in batches:  # only now: a batch is judged by what came before it
             memory[prompt] = _remember(baseline, memory.get(prompt), rows, paid[prompt], world)
-
-
-def _loss(
-    policy: Callable[[Tensor], Tensor], world: TokenWorld, prompt: str, rows: Tensor, judged: Tensor
-) -> Tensor:
-    """The surrogate of chapter 05 for one prompt's batch; its gradient is minus the estimate."""
-    every = exact.enumerate_completions(world)
-    ids = every.completion_ids[rows]  # (K, T)
-    start = torch.full((len(ids), 1), world.prompt_id(prompt))
-    with torch.enable_grad():
-        logits = policy(torch.cat([start, ids[:, :-1]], dim=1))  # (K, T, A)
-        scores = logprobs.token_logprobs(logits, ids)
-        mask = logprobs.mask_from_lengths(every.lengths[rows], ids.shape[1])
-        return losses.reinforce_loss(scores, judged, mask)
 
 
 def _judge(

@@ -9,7 +9,7 @@ digit order, as in `exact.state_logprobs`. A is the number of words, n of them c
 the limit. Time: the k-th word is written at t = k−1, so a reward on it counts γ^(k−1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,14 +102,9 @@ def shape_rewards(rewards: Levels, potential: Levels, *, gamma: float = 1.0) -> 
     _check(rewards, gamma)
     if [len(p) for p in potential] != [len(r) for r in rewards]:
         raise ValueError("potential and rewards must have the same states, level by level.")
-    shaped = []
-    for k, reward in enumerate(rewards):
-        following = torch.zeros_like(reward)
-        if k + 1 < len(rewards):
-            n = len(potential[k + 1]) // len(reward)
-            following[:, :n] = gamma * potential[k + 1].view(-1, n)
-        shaped.append(reward + following - potential[k].unsqueeze(1))
-    return shaped
+    after: list[Tensor | None] = [*potential[1:], None]  # Φ of the next states
+    levels = zip(rewards, potential, after, strict=True)
+    return [_q_values(r, following, gamma) - phi.unsqueeze(1) for r, phi, following in levels]
 
 
 def policy_values(
@@ -139,15 +134,8 @@ def policy_values(
     if [r.shape for r in rewards] != [level.shape for level in logprobs]:
         raise ValueError("rewards must hold one number for each state and word of this world.")
     _check(rewards, gamma)
-    values: Levels = []
-    q_values: Levels = []
-    following = None
-    for level, reward in zip(reversed(logprobs), reversed(rewards), strict=True):
-        q_value = _q_values(reward.to(level.dtype), following, gamma)
-        following = (level.exp() * q_value).sum(-1)  # (n^k,)
-        values.insert(0, following)
-        q_values.insert(0, q_value)
-    return Values(values, q_values)
+    rewards = [reward.to(logprobs[0].dtype) for reward in rewards]
+    return _sweep(rewards, gamma, lambda k, q_value: (logprobs[k].exp() * q_value).sum(-1))
 
 
 def optimal_values(
@@ -168,19 +156,23 @@ def optimal_values(
     """
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
     _check(rewards, gamma)
+    return _sweep(rewards, gamma, lambda k, q_value: q_value.max(dim=-1).values)
+
+
+def _sweep(rewards: Levels, gamma: float, choose: Callable[[int, Tensor], Tensor]) -> Values:
+    """Backward induction; `choose(k, Q)` says what a state of level k is worth: (n^k,)."""
     values: Levels = []
     q_values: Levels = []
     following = None
-    for reward in reversed(rewards):
-        q_value = _q_values(reward, following, gamma)
-        following = q_value.max(dim=-1).values  # (n^k,)
+    for k in reversed(range(len(rewards))):
+        q_values.insert(0, _q_values(rewards[k], following, gamma))
+        following = choose(k, q_values[0])  # (n^k,)
         values.insert(0, following)
-        q_values.insert(0, q_value)
     return Values(values, q_values)
 
 
 def _q_values(reward: Tensor, following: Tensor | None, gamma: float) -> Tensor:
-    """r(s, a) + γ V(s′), where V = 0 after an ending word and at the limit."""
+    """r(s, a) + γ f(s′) for f = V or Φ, which is 0 after an ending word and at the limit."""
     if following is None:
         return reward
     n = len(following) // len(reward)
@@ -241,12 +233,8 @@ def epsilon_greedy_values(
         raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
     _check(rewards, gamma)
-    values: Levels = []
-    q_values: Levels = []
-    following = None
-    for reward in reversed(rewards):
-        q_value = _q_values(reward, following, gamma)
-        following = (1 - epsilon) * q_value.max(dim=-1).values + epsilon * q_value.mean(-1)
-        values.insert(0, following)
-        q_values.insert(0, q_value)
-    return Values(values, q_values)
+
+    def choose(_: int, q_value: Tensor) -> Tensor:
+        return (1 - epsilon) * q_value.max(dim=-1).values + epsilon * q_value.mean(-1)
+
+    return _sweep(rewards, gamma, choose)
