@@ -56,7 +56,7 @@ def table_problem(
         probability=logp.exp(),
         rewards=exact.rewards(world, prompt, reward=reward),
         word_scores=torch.block_diag(*blocks),
-        moves=estimators.word_moves(world),
+        moves=exact.word_moves(world),
     )
 
 
@@ -344,7 +344,7 @@ def _judge(
         return rewards - probability @ paid
     if name == "running mean":
         return rewards if memory is None else rewards - memory
-    moves = estimators.word_moves(world)
+    moves = exact.word_moves(world)
     if name == "learned V(s)":
         guess = torch.zeros(policy.logits.shape[1]) if memory is None else memory
         return rewards.unsqueeze(1) - guess[moves[rows].clamp(min=0) // world.num_actions]
@@ -365,7 +365,7 @@ def _remember(
     rewards = paid[rows]
     if name != "learned V(s)":
         return rewards.mean() if memory is None else MEMORY * memory + (1 - MEMORY) * rewards.mean()
-    moves = estimators.word_moves(world)
+    moves = exact.word_moves(world)
     states = 1 + int(moves.max()) // world.num_actions
     guess = torch.zeros(states, dtype=paid.dtype) if memory is None else memory.clone()
     for row, reward in zip(rows.tolist(), rewards.tolist(), strict=True):

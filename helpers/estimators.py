@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -133,32 +133,8 @@ def gradient_problem(
         probability=logp.exp().detach(),
         rewards=exact.rewards(world, prompt, reward=reward).to(flat.dtype),
         word_scores=torch.cat([row.reshape(len(flat), -1) for row in rows], dim=1),
-        moves=word_moves(world),
+        moves=exact.word_moves(world),
     )
-
-
-@cache
-def word_moves(world: TokenWorld) -> Tensor:
-    """Which (state, word) each word of each completion is.
-
-    Args:
-        world: what to enumerate.
-    Returns:
-        (N, T) int64: state · A + word, states numbered breadth first; −1 after the end. Do not
-        write into it, it is cached.
-    """
-    numbers, first = [], 0
-    for k in range(world.max_length):
-        states = world.num_continuing**k
-        level = torch.arange(states * world.num_actions).view(states, -1)
-        numbers.append(level + first * world.num_actions)
-        first += states
-    every = exact.enumerate_completions(world)
-    moves = torch.full(every.completion_ids.shape, -1)
-    for row, (ids, length) in enumerate(zip(every.completion_ids, every.lengths, strict=True)):
-        path = ids[:length].tolist()
-        moves[row, :length] = torch.stack(exact.along(numbers, path))
-    return moves
 
 
 def word_advantages(levels: Levels, problem: GradientProblem) -> Tensor:
@@ -170,8 +146,7 @@ def word_advantages(levels: Levels, problem: GradientProblem) -> Tensor:
     Returns:
         (N, T) float; 0 after the end.
     """
-    flat = torch.cat(levels).reshape(-1)
-    return flat[problem.moves.clamp(min=0)].masked_fill(problem.moves < 0, 0.0)
+    return exact.read_moves(levels, problem.moves)
 
 
 def of_terms(

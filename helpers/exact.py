@@ -120,6 +120,41 @@ def rank(path: Sequence[int], num_continuing: int) -> int:
     return row
 
 
+@cache
+def word_moves(world: TokenWorld) -> Tensor:
+    """Which (state, word) each word of each completion is.
+
+    Args:
+        world: what to enumerate.
+    Returns:
+        (N, T) int64: state · A + word, states numbered breadth first; −1 after the end. Do not
+        write into it, it is cached.
+    """
+    every, n = enumerate_completions(world), world.num_continuing
+    row = torch.zeros(len(every.texts), dtype=torch.int64)  # of the prefix, in its level
+    first, columns = 0, []
+    for k in range(world.max_length):
+        word, inside = every.completion_ids[:, k], every.lengths > k
+        move = (first + row) * world.num_actions + word
+        columns.append(torch.where(inside, move, -1))
+        first += n**k
+        row = row * n + word.clamp(max=n - 1)
+    return torch.stack(columns, dim=1)
+
+
+def read_moves(levels: Sequence[Tensor], moves: Tensor) -> Tensor:
+    """Read a table of states and words, such as r, Q or log π, along every completion.
+
+    Args:
+        levels: T tensors (n^k, A).
+        moves: (N, T) int64, from `word_moves`.
+    Returns:
+        (N, T) float; 0 after the end.
+    """
+    flat = torch.cat(list(levels)).reshape(-1)
+    return flat[moves.clamp(min=0)].masked_fill(moves < 0, 0.0)
+
+
 def completion_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> Tensor:
     """log π(x | c) of every completion.
 

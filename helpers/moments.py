@@ -79,31 +79,6 @@ class OffPolicy:
         }
 
 
-def token_rewards(rewards: Levels, world: TokenWorld) -> Tensor:
-    """r_t along every completion of a world.
-
-    Args:
-        rewards: T tensors (n^k, A) of r(s, a).
-        world: what to enumerate.
-    Returns:
-        (M, T) float64, reward units; 0 after the end.
-    """
-    return _along(rewards, world, fill=0.0)
-
-
-def _along(levels: Levels, world: TokenWorld, *, fill: float) -> Tensor:
-    """Read one number a state and word along every completion: (M, T)."""
-    every, n = exact.enumerate_completions(world), world.num_continuing
-    rank = torch.zeros(len(every.texts), dtype=torch.int64)
-    columns = []
-    for k, level in enumerate(levels):
-        word, inside = every.completion_ids[:, k], every.lengths > k
-        state = torch.where(inside, rank, 0)
-        columns.append(torch.where(inside, level[state, word], fill))
-        rank = rank * n + word.clamp(max=n - 1)
-    return torch.stack(columns, dim=1)
-
-
 @torch.no_grad()
 def off_policy(
     target: Policy,
@@ -130,8 +105,9 @@ def off_policy(
     rewards = values.transition_rewards(world, prompt) if rewards is None else rewards
     lengths = exact.enumerate_completions(world).lengths
     mask = logprobs.mask_from_lengths(lengths, world.max_length)
-    pays = token_rewards(rewards, world)
-    scored = [_along(exact.state_logprobs(p, world, prompt), world, fill=0.0).double()
+    moves = exact.word_moves(world)
+    pays = exact.read_moves(rewards, moves)
+    scored = [exact.read_moves(exact.state_logprobs(p, world, prompt), moves).double()
               for p in (target, behavior)]  # fmt: skip
     pi, mu = (s.sum(-1).exp() for s in scored)
     returns = importance.discounted_returns(pays, mask, gamma=gamma)

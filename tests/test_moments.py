@@ -64,7 +64,11 @@ def test_rmse_has_both_parts():
 
 def test_rewards_of_words_are_read_along_the_text():
     rewards = [torch.tensor([[10.0, 20.0]]).double(), torch.tensor([[3.0, 4.0]]).double()]
-    assert moments.token_rewards(rewards, SMALL).tolist() == [[20, 0], [10, 4], [10, 3]]
+    assert exact.read_moves(rewards, exact.word_moves(SMALL)).tolist() == [
+        [20, 0],
+        [10, 4],
+        [10, 3],
+    ]
 
 
 def test_returns_are_the_worlds_rewards(world, other_world, table):
