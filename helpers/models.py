@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging
 
 from helpers.worlds import TokenWorld
@@ -209,6 +210,40 @@ def new_cache(model: nn.Module) -> DynamicCache:
             "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
         )
     return DynamicCache(config=getattr(model, "config", None))
+
+
+def cached_tensors(cache: DynamicCache) -> list[Tensor]:
+    """Keys and values of every layer, in turn, each (B, heads, positions, width); with graph.
+
+    Args:
+        cache: filled by a forward pass.
+    Raises:
+        ValueError: it holds something else besides, as sliding windows and linear attention do.
+    """
+    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+        kinds = sorted({type(layer).__name__ for layer in cache.layers})
+        raise ValueError(f"this model's cache has layers of the kinds {kinds}, which hold more "
+                         "than keys and values. Pass share_prompts=False.")  # fmt: skip
+    pairs = [(layer.keys, layer.values) for layer in cache.layers]
+    return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+
+def cache_of(model: nn.Module, tensors: Sequence[Tensor]) -> DynamicCache:
+    """A cache that holds these keys and values; it never writes into them.
+
+    Args:
+        model: whose cache it is.
+        tensors: as `cached_tensors` returns them.
+    """
+    pairs = zip(tensors[::2], tensors[1::2], strict=True)
+    return DynamicCache(pairs, config=getattr(model, "config", None))
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:

@@ -5,8 +5,9 @@ gamed except the strict verifier; chapter 02 shows with what. A text is parsed, 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,45 @@ from torch import Tensor
 from helpers import worlds
 
 _ADDITION = re.compile(r"(0|[1-9][0-9]{0,17})\+(0|[1-9][0-9]{0,17})=")  # [0-9]: \d takes more
+
+
+# ------------------------------------------------------------------------------- any reward
+
+
+def call(
+    reward: Callable[[list[str], list[str]], Any],
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    step: int,
+) -> Tensor:
+    """Call the reader's function, and refuse what cannot be a reward.
+
+    Args:
+        reward: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
+        prompts: (B,); the function gets a copy.
+        completions: (B,); likewise.
+        step: for messages.
+    Returns:
+        (B,) float64.
+    Raises:
+        ValueError: not one finite number for each completion.
+    """
+    count = len(completions)
+    got = reward(list(prompts), list(completions))
+    wanted = f"step {step}: the reward function must return one number for each of the {count} "
+    try:
+        rewards = torch.as_tensor(got, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}completions; it returned {got!r:.80} ({error}).") from error
+    if rewards.shape != (count,):
+        raise ValueError(f"{wanted}completions; it returned the shape {tuple(rewards.shape)}.")
+    for row in (~rewards.isfinite()).nonzero()[:1, 0].tolist():
+        raise ValueError(
+            f"{wanted}completions, all finite; it returned {float(rewards[row])} for completion "
+            f"{row}: prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
+        )
+    return rewards
 
 
 # ------------------------------------------------------------------------------------- rules

@@ -2,6 +2,10 @@
 
 A completion's last token counts: if it ended, that token is EOS, which was an action like any
 other. Masks come from lengths, never from token ids.
+
+What makes sampling fast changes no completion: a prompt is read once for its whole group, and
+rows that have ended leave the batch. Each token is drawn with a random number of its own, so
+that it does not matter who else is still being written.
 """
 
 from dataclasses import dataclass
@@ -10,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from helpers import logprobs, models
+
+LOOK = {"cpu": 1}  # tokens between two looks at who has ended; a look makes a GPU wait
+LOOK_ELSEWHERE = 16
+CROWDED = 0.75  # ended rows leave when at most this share of the batch is still being written
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class RolloutBatch:
     lengths: Tensor  # (B,) int64, tokens, EOS included
     finished: Tensor  # (B,) bool, False where max_new_tokens cut the completion
     old_logprobs: Tensor  # (B, T) nats, of each token under the distribution it was drawn from
+    entropies: Tensor  # (B, T) nats, of the distribution that each token was drawn from
 
 
 @torch.no_grad()
@@ -33,7 +42,8 @@ def sample(
     *,
     eos_ids: tuple[int, ...],
     max_new_tokens: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    uniforms: Tensor | None = None,
     group_size: int = 1,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -47,7 +57,9 @@ def sample(
         prompt_mask: (P', P) bool, False on padding.
         eos_ids: ids that end a completion; empty if only the limit does.
         max_new_tokens: the limit, ≥ 1. A completion cut here has finished == False.
-        generator: the only source of chance, on the model's device.
+        generator: the only source of chance: `uniforms` are drawn from it.
+        uniforms: instead of a generator, (B, max_new_tokens) float64 in [0, 1): the number
+            that draws token t of row i, whatever the other rows do.
         group_size: completions a prompt; the rows of one prompt are neighbours.
         temperature: see `logprobs.sampling_logits`, as are top_k and top_p.
         top_k: anything but None, like temperature ≠ 1, samples from another policy.
@@ -58,37 +70,64 @@ def sample(
         ValueError: a setting is out of range, prompts are not padded on the left, prompt plus
             limit exceed the context, or the model keeps no key-value cache.
     """
-    limit = models.context_length(model)
     _check_prompts(prompt_ids, prompt_mask, eos_ids)
+    check_limits(models.context_length(model), prompt_ids.shape[1], max_new_tokens, group_size)
+    shape = (len(prompt_ids) * group_size, max_new_tokens)
+    if (generator is None) == (uniforms is None) or (
+        uniforms is not None and uniforms.shape != shape
+    ):
+        raise ValueError(f"pass a generator, or uniforms of shape {shape}, and not both.")
+    if uniforms is None:
+        uniforms = draw_uniforms(shape, generator)
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    was_training = model.training
+    model.eval()
+    try:
+        token_ids, old_logprobs, entropies = _decode(
+            model, prompt_ids, prompt_mask, eos_ids, group_size, uniforms, settings
+        )
+    finally:
+        model.train(was_training)
+    return pack(prompt_ids, prompt_mask, token_ids, old_logprobs, entropies, eos_ids, group_size)
+
+
+def draw_uniforms(shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:
+    """The random numbers of a batch: one for each token that could be written.
+
+    Args:
+        shape: (B, max_new_tokens).
+        generator: the source of chance, on any device.
+    Returns:
+        (B, max_new_tokens) float64 in [0, 1), on the generator's device; float32 on MPS.
+    """
+    device = generator.device if generator is not None else torch.device("cpu")
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return torch.rand(shape, generator=generator, device=device, dtype=dtype)
+
+
+def check_limits(
+    context: int | None, prompt_tokens: int, max_new_tokens: int, group_size: int
+) -> None:
+    """Refuse what cannot be sampled.
+
+    Args:
+        context: most tokens that the model can read, or None.
+        prompt_tokens: of the longest prompt.
+        max_new_tokens: the limit of a completion.
+        group_size: completions a prompt.
+    Raises:
+        ValueError: a number is below 1, or prompt plus limit exceed the context.
+    """
     if max_new_tokens < 1 or group_size < 1:
         raise ValueError(
             f"max_new_tokens ({max_new_tokens}) and group_size ({group_size}) must be at least 1."
         )
-    if limit is not None and prompt_ids.shape[1] + max_new_tokens > limit:
+    if context is not None and prompt_tokens + max_new_tokens > context:
         raise ValueError(
-            f"{prompt_ids.shape[1]} prompt tokens and up to {max_new_tokens} new ones do not fit "
-            f"the model's context of {limit}. Shorten the prompt or lower max_new_tokens to "
-            f"{max(0, limit - prompt_ids.shape[1])}."
+            f"{prompt_tokens} prompt tokens and up to {max_new_tokens} new ones do not fit "
+            f"the model's context of {context}. Shorten the prompt or lower max_new_tokens to "
+            f"{max(0, context - prompt_tokens)}."
         )
-    prompt_ids = prompt_ids.repeat_interleave(group_size, dim=0)  # (B, P)
-    prompt_mask = prompt_mask.repeat_interleave(group_size, dim=0)
-    was_training = model.training
-    model.eval()
-    try:
-        columns = _decode(
-            model, prompt_ids, prompt_mask, eos_ids, max_new_tokens, generator,
-            {"temperature": temperature, "top_k": top_k, "top_p": top_p},
-        )  # fmt: skip
-    finally:
-        model.train(was_training)
-    completion_ids = torch.stack([token for token, _ in columns], dim=1)  # (B, T)
-    old_logprobs = torch.stack([logp for _, logp in columns], dim=1)
-    lengths, finished = logprobs.completion_lengths(completion_ids, eos_ids)
-    mask = logprobs.mask_from_lengths(lengths, completion_ids.shape[1])
-    return RolloutBatch(
-        prompt_ids, prompt_mask, completion_ids.masked_fill(~mask, 0), mask, lengths, finished,
-        old_logprobs.masked_fill(~mask, 0.0),
-    )  # fmt: skip
 
 
 def _check_prompts(prompt_ids: Tensor, prompt_mask: Tensor, eos_ids: tuple[int, ...]) -> None:
@@ -108,31 +147,102 @@ def _check_prompts(prompt_ids: Tensor, prompt_mask: Tensor, eos_ids: tuple[int, 
 
 def _decode(
     model: nn.Module,
-    token_ids: Tensor,
-    mask: Tensor,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
     eos_ids: tuple[int, ...],
-    max_new_tokens: int,
-    generator: torch.Generator,
+    group_size: int,
+    uniforms: Tensor,
     settings: dict,
-) -> list[tuple[Tensor, Tensor]]:
-    """One (token, log-probability) pair of (B,) tensors a step, until every row has ended."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, their log-probabilities and the entropies: (B, limit) each; junk after an end."""
+    device, (count, limit) = prompt_ids.device, uniforms.shape
+    if device.type == "mps":  # which has no float64
+        uniforms = uniforms.float().clamp(max=1 - 2**-24)
+    uniforms = uniforms.to(device)
+    eos = torch.tensor(eos_ids, dtype=prompt_ids.dtype, device=device)
+    written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
     cache = models.new_cache(model)
-    columns: list[tuple[Tensor, Tensor]] = []
-    done = torch.zeros(len(token_ids), dtype=torch.bool, device=token_ids.device)
-    eos = torch.tensor(eos_ids, dtype=token_ids.dtype, device=token_ids.device)
-    while len(columns) < max_new_tokens and not bool(done.all()):
-        output = models.forward(
-            model, token_ids, mask, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        logits = logprobs.sampling_logits(
-            _at_least_float32(output.logits[:, -1]), **settings
-        )  # (B, V)
-        token = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)  # (B,)
-        columns.append((token, logprobs.token_logprobs(logits, token)))
-        done = done | torch.isin(token, eos)
-        token_ids = token.unsqueeze(1)  # with a cache, only the new token is fed
-        mask = torch.cat([mask, torch.ones_like(token_ids, dtype=torch.bool)], dim=1)
-    return columns
+    logits = models.forward(
+        model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+    ).logits[:, -1]  # (P', V): each prompt is read once,
+    cache.batch_repeat_interleave(group_size)  # and shared by its group
+    logits = logits.repeat_interleave(group_size, dim=0)  # (B, V)
+    mask = prompt_mask.repeat_interleave(group_size, dim=0)
+    numbers = torch.zeros(2, count, limit, dtype=at_least_float32(logits).dtype, device=device)
+    rows = torch.arange(count, device=device)  # who is still in the batch
+    alive = torch.ones_like(rows, dtype=torch.bool)
+    for t in range(limit):
+        token, logp, entropy = draw(logits, uniforms[rows, t], settings)
+        written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
+        alive = alive & ~torch.isin(token, eos)
+        if (t + 1) % LOOK.get(device.type, LOOK_ELSEWHERE) == 0:
+            left = int(alive.sum())
+            if left == 0:
+                break
+            if left <= CROWDED * len(rows):
+                keep = alive.nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                rows, token, mask, alive = rows[keep], token[keep], mask[keep], alive[keep]
+        if t + 1 < limit:
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            logits = models.forward(
+                model, token.unsqueeze(1), mask, past_key_values=cache, use_cache=True
+            ).logits[:, -1]  # with a cache, only the new token is fed
+    return written, numbers[0], numbers[1]
+
+
+def draw(logits: Tensor, uniforms: Tensor, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
+    """One token a row: the first at which the summed probabilities exceed the row's number.
+
+    Args:
+        logits: (B, V) float, the model's.
+        uniforms: (B,) float in [0, 1); float64 where the device has it.
+        settings: keywords of `logprobs.sampling_logits`.
+    Returns:
+        tokens: (B,) int64.
+        log-probabilities: (B,) float, nats, of the tokens under what they were drawn from.
+        entropies: (B,) float, nats, of what they were drawn from.
+    """
+    logp = logprobs.sampling_logits(at_least_float32(logits), **settings).log_softmax(-1)
+    probs = logp.exp()  # (B, V)
+    summed = probs.to(uniforms.dtype).cumsum(-1)
+    threshold = (uniforms * summed[:, -1]).unsqueeze(1)  # rounding may leave the sum off 1
+    token = torch.searchsorted(summed, threshold, right=True).clamp(max=logits.shape[-1] - 1)
+    entropy = torch.special.entr(probs).sum(-1)  # −p log p, and 0 where p is
+    return token.squeeze(1), logp.gather(1, token).squeeze(1), entropy
+
+
+def pack(
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    token_ids: Tensor,
+    old_logprobs: Tensor,
+    entropies: Tensor,
+    eos_ids: tuple[int, ...],
+    group_size: int,
+) -> RolloutBatch:
+    """A batch from what was written, cut to the longest completion, with 0 after each end.
+
+    Args:
+        prompt_ids: (P', P) integer, padded on the left.
+        prompt_mask: (P', P) bool.
+        token_ids: (B, limit) integer; what follows an end may be anything.
+        old_logprobs: (B, limit) float, nats.
+        entropies: (B, limit) float, nats.
+        eos_ids: ids that end a completion.
+        group_size: completions a prompt.
+    """
+    lengths, finished = logprobs.completion_lengths(token_ids, eos_ids)
+    width = int(lengths.max())
+    mask = logprobs.mask_from_lengths(lengths, width)
+    old_logprobs = old_logprobs[:, :width].masked_fill(~mask, 0.0)
+    entropies = entropies[:, :width].masked_fill(~mask, 0.0)
+    return RolloutBatch(
+        prompt_ids.repeat_interleave(group_size, dim=0),
+        prompt_mask.repeat_interleave(group_size, dim=0),
+        token_ids[:, :width].masked_fill(~mask, 0), mask, lengths, finished,
+        old_logprobs, entropies,
+    )  # fmt: skip
 
 
 def completion_logprobs(
@@ -163,12 +273,18 @@ def completion_logprobs(
     output = models.forward(model, token_ids, mask, use_cache=False, logits_to_keep=width + 1)
     aligned = output.logits[:, -width - 1 : -1]  # the last prompt position predicts token 0
     logits = logprobs.sampling_logits(
-        _at_least_float32(aligned), temperature=temperature, top_k=top_k, top_p=top_p
+        at_least_float32(aligned), temperature=temperature, top_k=top_k, top_p=top_p
     )
     scores = logprobs.token_logprobs(logits, batch.completion_ids)  # (B, T)
     return scores.masked_fill(~batch.completion_mask, 0.0)
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits would round log-probabilities to two digits."""
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits would round log-probabilities to two digits.
+
+    Args:
+        logits: (...) float.
+    Returns:
+        (...) float32, or float64 if it was.
+    """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -30,7 +30,17 @@ FLOORS = [
         "ascent",
         "baselines",
     ],
-    ["models", "rollout", "pretraining"],
+    [
+        "models",
+        "rollout",
+        "pretraining",
+        "microbatches",
+        "reference",
+        "value_head",
+        "checkpoints",
+        "train",
+        "runlog",
+    ],
     ["plotting", "widgets", "checks"],
 ]
 ORDER = [name for floor in FLOORS for name in floor]

@@ -85,7 +85,7 @@ def test_the_end_is_learned_from_its_own_gradient(reviews):
     ids, mask = reviews.encode(["the film was good ."])
     batch = rollout.RolloutBatch(
         ids, mask, torch.tensor([[reviews.eos_ids[0]]]), torch.tensor([[True]]),
-        torch.tensor([1]), torch.tensor([True]), torch.zeros(1, 1),
+        torch.tensor([1]), torch.tensor([True]), torch.zeros(1, 1), torch.zeros(1, 1),
     )  # fmt: skip
     score = rollout.completion_logprobs(reviews.model, batch).sum()
     grads = torch.autograd.grad(score, list(reviews.model.parameters()), allow_unused=True)
@@ -169,7 +169,7 @@ def test_a_batch_names_its_parts_as_the_house_does():
     names = [field.name for field in dataclasses.fields(rollout.RolloutBatch)]
     assert names == [
         "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "lengths", "finished",
-        "old_logprobs",
+        "old_logprobs", "entropies",
     ]  # fmt: skip
 
 

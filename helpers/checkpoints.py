@@ -1,0 +1,210 @@
+"""Checkpoints that a killed run goes on from, with the same numbers as one that was not killed.
+
+A checkpoint is a folder: the model and its tokenizer as `models.load` reads them, the
+optimizer's moments, and `state.json` with the step, the settings and each file's size and digest.
+It is written under a temporary name, forced to the disk, and renamed: under its own name there
+are only whole ones. Nothing is pickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from helpers.models import LanguageModel
+
+KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
+FREE_TO_CHANGE = {"steps", "checkpoint_every"}  # settings that a resumed run may have changed
+
+
+@dataclass
+class State:
+    """What a step changes, besides the weights."""
+
+    optimizer: torch.optim.Optimizer
+    chance: Tensor  # state of the generator before the next step
+    step: int = 0  # whole steps done
+    memory: dict[str, Tensor] = field(default_factory=dict)  # of the baseline
+    saved_step: int | None = None  # of the newest checkpoint
+    whole: bool = True  # False while weights are being moved
+
+    @staticmethod
+    def fresh(model: nn.Module, *, lr: float, seed: int) -> "State":
+        """The state before the first step.
+
+        Args:
+            model: whose weights are to be moved.
+            lr: learning rate of AdamW, without weight decay.
+            seed: of prompts and tokens.
+        """
+        weights = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=True)
+        return State(optimizer, torch.Generator().manual_seed(seed).get_state())
+
+
+def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
+    """Write one checkpoint, and remove all but the newest `KEEP`.
+
+    Args:
+        state: after a whole step.
+        lm: its weights.
+        folder: of the run; made if it is missing.
+        config: a dataclass of plain values.
+    Returns:
+        The checkpoint's folder.
+    Raises:
+        OSError: it could not be written. The message names the step and what is still there.
+    """
+    final = folder / f"step-{state.step:06d}"
+    temporary = folder / f"{final.name}.part-{os.getpid()}"
+    try:
+        temporary.mkdir(parents=True)
+        lm.model.save_pretrained(temporary)
+        lm.tokenizer.save_pretrained(temporary)
+        save_file(_tensors(state, lm.model), temporary / "training.safetensors")
+        about = {"step": state.step, "config": dataclasses.asdict(config), "files": {}}
+        for path in sorted(temporary.iterdir()):
+            about["files"][path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+            _force_to_disk(path)
+        (temporary / "state.json").write_text(json.dumps(about, indent=1))
+        _force_to_disk(temporary / "state.json")
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        left = [path.name for path in _whole_names(folder)]
+        raise OSError(
+            f"step {state.step}: the checkpoint could not be written to {folder}: {error}. "
+            f"Still there: {left[-1] if left else 'none'}."
+        ) from error
+    state.saved_step = state.step
+    for old in _whole_names(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
+    """Go on from the newest checkpoint of a folder, if there is one.
+
+    Args:
+        state: fresh; filled in place.
+        model: its weights are replaced.
+        folder: of the run; need not exist.
+        config: must be the one of the run, but for `steps` and `checkpoint_every`.
+    Raises:
+        ValueError: the newest checkpoint is damaged, or of another run. Nothing was changed.
+    """
+    found = _whole_names(folder)
+    for rest in folder.glob("step-*.part-*") if folder.is_dir() else ():
+        shutil.rmtree(rest, ignore_errors=True)  # of a run that was killed while it wrote
+    if not found:
+        return
+    newest = found[-1]
+    about = _read_about(newest, found[:-1])
+    _check_same_run(newest, about["config"], dataclasses.asdict(config))
+    weights = load_file(newest / "model.safetensors")
+    tensors = load_file(newest / "training.safetensors")
+    _check_fits(newest, weights, model)
+    model.load_state_dict(weights, strict=False)  # tied weights are stored once
+    _fill(state, tensors, model)
+    state.step = state.saved_step = int(about["step"])
+
+
+def _tensors(state: State, model: nn.Module) -> dict[str, Tensor]:
+    """Everything but the weights, by name: `moments/…`, `memory/…` and `chance`."""
+    found = {"chance": state.chance}
+    found |= {f"memory/{name}": tensor.contiguous() for name, tensor in state.memory.items()}
+    for name, weight in model.named_parameters():
+        for key, value in state.optimizer.state.get(weight, {}).items():
+            found[f"moments/{key}/{name}"] = torch.as_tensor(value).contiguous()
+    return found
+
+
+def _fill(state: State, tensors: dict[str, Tensor], model: nn.Module) -> None:
+    state.chance = tensors["chance"]
+    device = next(model.parameters()).device
+    weights = dict(model.named_parameters())
+    state.memory = {name.partition("/")[2]: tensor.to(device)
+                    for name, tensor in tensors.items() if name.startswith("memory/")}  # fmt: skip
+    for key, tensor in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "moments":
+            what, _, name = rest.partition("/")
+            weight = weights[name]
+            state.optimizer.state[weight][what] = tensor.to(weight.device)
+
+
+def _whole_names(folder: Path) -> list[Path]:
+    """Checkpoints by step; a temporary one has another name."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if re.fullmatch(r"step-\d{6,}", p.name))
+
+
+def _read_about(newest: Path, older: list[Path]) -> dict[str, Any]:
+    way_out = (
+        f"Delete that folder to go on from {older[-1].name}."
+        if older
+        else "There is no older one: delete the folder to start anew."
+    )
+    try:
+        about = json.loads((newest / "state.json").read_text())
+        files, _, _ = about["files"], about["config"], about["step"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{newest} is no checkpoint of this course, or its state.json is damaged "
+            f"({error!r}). {way_out}"
+        ) from error
+    for name, known in files.items():
+        path = newest / name
+        size = path.stat().st_size if path.exists() else None
+        if size != known["bytes"] or _digest(path) != known["sha256"]:
+            raise ValueError(
+                f"{path} is damaged: it has {size} bytes of {known['bytes']}, or others than "
+                f"were written. {way_out}"
+            )
+    return about
+
+
+def _check_same_run(newest: Path, known: dict[str, Any], wanted: dict[str, Any]) -> None:
+    names = sorted((known.keys() | wanted.keys()) - FREE_TO_CHANGE)
+    changed = [f"{name}: {known.get(name)!r} there, {wanted.get(name)!r} here"
+               for name in names if known.get(name) != wanted.get(name)]  # fmt: skip
+    if changed:
+        raise ValueError(
+            f"{newest} is of a run with other settings ({'; '.join(changed)}). Choose another "
+            "folder, or start from its weights with models.load."
+        )
+
+
+def _check_fits(newest: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    stored = {name: tuple(w.shape) for name, w in weights.items()}
+    wrong = [name for name in shapes if stored.get(name, shapes[name]) != shapes[name]]
+    missing = [name for name in shapes if name not in stored]
+    if wrong or missing:
+        name = (wrong + missing)[0]
+        raise ValueError(
+            f"{newest} is of another model: {name} is {stored.get(name, 'missing')} there and "
+            f"{shapes[name]} here. Choose another folder, or load that model."
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _force_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
