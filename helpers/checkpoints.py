@@ -71,10 +71,11 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
         lm.model.save_pretrained(temporary)
         lm.tokenizer.save_pretrained(temporary)
         save_file(_tensors(state, lm.model), temporary / "training.safetensors")
-        about = {"step": state.step, "config": dataclasses.asdict(config), "files": {}}
+        files: dict[str, Any] = {}
         for path in sorted(temporary.iterdir()):
-            about["files"][path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
             _force_to_disk(path)
+        about = {"step": state.step, "config": dataclasses.asdict(config), "files": files}
         (temporary / "state.json").write_text(json.dumps(about, indent=1))
         _force_to_disk(temporary / "state.json")
         if final.exists():

@@ -105,10 +105,12 @@ class SharedPrompts:
 
     def backward(self) -> None:
         """Take what all micro-batches added up through the prompts, into the weights."""
-        met = [(r, c.grad) for r, c in zip(self._read, self._loose, strict=True)
-               if c.grad is not None]  # fmt: skip
-        if met:
-            torch.autograd.backward(*map(list, zip(*met, strict=True)))
+        met = [
+            (read, loose.grad)
+            for read, loose in zip(self._read, self._loose, strict=True)
+            if loose.grad is not None
+        ]
+        torch.autograd.backward([read for read, _ in met], [grad for _, grad in met])
 
 
 def score(

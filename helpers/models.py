@@ -220,11 +220,12 @@ def cached_tensors(cache: DynamicCache) -> list[Tensor]:
     Raises:
         ValueError: it holds something else besides, as sliding windows and linear attention do.
     """
-    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
+    if len(layers) < len(cache.layers):
         kinds = sorted({type(layer).__name__ for layer in cache.layers})
         raise ValueError(f"this model's cache has layers of the kinds {kinds}, which hold more "
                          "than keys and values. Pass share_prompts=False.")  # fmt: skip
-    pairs = [(layer.keys, layer.values) for layer in cache.layers]
+    pairs = [(layer.keys, layer.values) for layer in layers]
     return [tensor for pair in pairs for tensor in pair if tensor is not None]
 
 

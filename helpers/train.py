@@ -198,15 +198,18 @@ class Loop:
         self.state.step, self.state.memory = self.state.step + 1, memory
         self.state.chance, self.state.whole = generator.get_state(), True
 
-        silent = (advantages == 0).reshape(len(rewards), -1).all(1)
-        rows = [rewards, batch.entropies.sum(1), -batch.old_logprobs.sum(1), divergences.sum(1),
-                batch.lengths, batch.finished, silent]  # fmt: skip
-        table = self._gather(torch.stack([row.to(rewards) for row in rows], dim=1))  # (B, 7)
-        reward, *others = table.mean(0).tolist()
-        seconds = time.perf_counter() - started
+        columns = {
+            "reward": rewards, "entropy": batch.entropies.sum(1), "nll": -batch.old_logprobs.sum(1),
+            "kl": divergences.sum(1), "length": batch.lengths, "finished": batch.finished,
+            "silent": (advantages == 0).reshape(len(rewards), -1).all(1),
+        }  # fmt: skip
+        table = self._gather(torch.stack([c.to(rewards) for c in columns.values()], dim=1))
+        means: dict[str, Any] = dict(zip(columns, table.mean(0).tolist(), strict=True))
+        written, seconds = float(table[:, 4].sum()), time.perf_counter() - started
         return Record(
-            self.state.step - 1, reward, float(table[:, 0].std(correction=0)), *others, norm,
-            seconds, float(table[:, 4].sum()) / seconds, asked, completions, rewards.tolist(),
+            step=self.state.step - 1, reward_std=float(table[:, 0].std(correction=0)), **means,
+            grad_norm=norm, seconds=seconds, tokens_per_second=written / seconds,
+            prompts=asked, completions=completions, rewards=rewards.tolist(),
         )  # fmt: skip
 
     def write(self, generator: torch.Generator) -> tuple[list[str], RolloutBatch, list[str]]:
