@@ -19,6 +19,8 @@ ORIGINAL = {
     "plain": microbatches._plain_logits,
 }
 LOOP = ("test_train.py",)
+COMPARE = ("test_train_compare.py",)
+ROWS = ("test_rollout_rows.py",)
 
 
 def _scale(loop, factor):
@@ -178,17 +180,17 @@ MUTANTS = [
     Mutant("microbatches._plain_logits", logits_one_position_late, LOOP),
     Mutant("microbatches.select", end_not_scored, LOOP),
     Mutant("microbatches.split", last_micro_batch_lost, LOOP),
-    Mutant("models.new_cache", cache_of_rows_that_left, LOOP),
-    Mutant("rollout.draw", entropy_is_surprise, LOOP),
-    Mutant("rollout.draw", one_number_for_all_rows, LOOP),
+    Mutant("models.new_cache", cache_of_rows_that_left, ROWS),
+    Mutant("rollout.draw", entropy_is_surprise, ROWS),
+    Mutant("rollout.draw", one_number_for_all_rows, ROWS),
     Mutant("reference.token_rewards", penalty_is_a_bonus, LOOP),
-    Mutant("reference.token_rewards", reward_in_the_last_column, LOOP),
+    Mutant("reference.token_rewards", reward_in_the_last_column, COMPARE),
     Mutant("reference.compare", divergence_from_samples, LOOP),
     Mutant("reference.compare", divergence_reversed, LOOP),
-    Mutant("train.Loop.compare", running_mean_knows_this_batch, LOOP),
-    Mutant("train.Loop.compare", learned_value_knows_this_batch, LOOP),
-    Mutant("train.Loop._share", groups_split_over_processes, LOOP),
-    Mutant("train.Loop._gather", each_process_for_itself, LOOP),
-    Mutant("train.Loop._add", each_process_for_itself, LOOP),
-    Mutant("train.Loop._add", mean_over_processes, LOOP),
+    Mutant("train.Loop.compare", running_mean_knows_this_batch, COMPARE),
+    Mutant("train.Loop.compare", learned_value_knows_this_batch, COMPARE),
+    Mutant("train.Loop._share", groups_split_over_processes, COMPARE),
+    Mutant("train.Loop._gather", each_process_for_itself, COMPARE),
+    Mutant("train.Loop._add", each_process_for_itself, COMPARE),
+    Mutant("train.Loop._add", mean_over_processes, COMPARE),
 ]
