@@ -121,11 +121,13 @@ def moment_bars(
             texts.append((zero + 0.02, y, wrong, {"color": "white"}))
     marks = [*((x / end, text) for x, text in ticks.items()), (zero, "0"), (zero + unit, "1")]
     texts += [(x, floor - 0.2, text, {"ha": "center", "va": "top"}) for x, text in marks]
+    texts.append((-0.19, top + 0.25, "baseline", {"va": "bottom", "ha": "right", "fontsize": 9}))
     titles = (f"{title}variance / none" + " (log)" * log, "mean along ∇J / ‖∇J‖")
-    for x, text in zip((0, zero), titles, strict=True):
+    for x, text in zip((0.0, zero), titles, strict=True):
         texts.append((x, top + 0.25, text, {"va": "bottom", "fontsize": 10}))
-    for x, y, text, look in texts:  # of the figure: `ax.text` would prepare to clip each
-        figure.text(x, y, text, transform=ax.transData, **{"va": "center", "fontsize": 8} | look)
+    for place, height, text, look in texts:  # of the figure: `ax.text` would prepare to clip each
+        look = {"va": "center", "fontsize": 8, "transform": ax.transData, **look}
+        figure.text(place, height, text, **look)
     ax.vlines(one / end, floor, top, "#C8C8C8", linewidth=0.8, zorder=0)
     ax.add_collection(PolyCollection(boxes, facecolors=colors), autolim=False)
     ax.vlines((0, zero), floor, top, "black", linewidth=0.8, clip_on=False)
