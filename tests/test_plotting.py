@@ -105,7 +105,7 @@ def figures(world, table) -> dict:
         "bars": plotting.moment_bars(
             [("V", 0.5, 1.0, 0.0), ("z", 2.0, 1.4, 9.0)], chosen="V", title="K = 4: "
         ),
-        "bernoulli": plotting.bernoulli_curves([0.1, 0.9], {"none": [1.0, 0.1]}, group_size=4),
+        "bernoulli": plotting.bernoulli_curves([0.1, 0.9], {"none": [1.0, 0.1]}),
         "difficulty": plotting.difficulty(
             [0.1, 0.9], {"K = 2": [1.0, 1.0], "limit": [3.0, 3.0]}, "limit", [2, 4],
             {"0 or 1": [0.0, 3.0]},

@@ -172,20 +172,17 @@ def line_panel(
     ax.legend(fontsize=8)
 
 
-def bernoulli_curves(
-    rates: Sequence[float], lines: Mapping[str, Sequence[float]], *, group_size: int
-) -> Figure:
-    """Variance over ‖E ĝ‖² of four judgements against the probability of the rewarded action.
+def bernoulli_curves(rates: Sequence[float], lines: Mapping[str, Sequence[float]]) -> Figure:
+    """Variance over ‖∇J‖² of one text's estimate against the probability of the rewarded action.
 
     Args:
         rates: probabilities p.
         lines: name → one number for each of them.
-        group_size: K.
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     line_panel(
         figure.subplots(), rates, lines, xlabel="probability p of the action that earns 1",
-        ylabel=f"variance / ‖E ĝ‖², K = {group_size} (log)", log=True,
+        ylabel="variance / ‖∇J‖² (log)", log=True,
     )  # fmt: skip
     return figure
 
