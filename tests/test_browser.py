@@ -344,6 +344,7 @@ def choose(explorer: Locator, label: str, option: str) -> None:
 
 def new_picture(explorer: Locator, act) -> float:
     """Do something that must change the picture: ms from key or mouse down to the picture."""
+    explorer.page.bring_to_front()  # the pages behind it are drawn rarely
     image = explorer.locator("img")
     before = image.get_attribute("src")
     image.evaluate(START_STOPWATCH)
