@@ -22,6 +22,7 @@ from torch import Tensor
 from helpers import (
     baselines,
     checkpoints,
+    graphs,
     losses,
     microbatches,
     reference,
@@ -62,6 +63,7 @@ class Config:
     tokens_per_micro_batch: int = 4096  # padding counted; a GPU with room likes 65536
     share_prompts: bool = True  # read each prompt once a step, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
+    graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,9 @@ class Loop:
         _check(self)
         lm.model.eval()  # no dropout: who is scored is who sampled
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
+        self.decoder: graphs.Decoder | None = None
+        if config.graph_decode and lm.model.device.type == "cuda" and graphs.supported(lm.model):
+            self.decoder = graphs.Decoder(lm.model)
 
     def step(self) -> Record:
         """Write, judge, compare, credit, uphill.
@@ -231,7 +236,7 @@ class Loop:
         batch = rollout.sample(
             self.lm.model, *self.lm.encode(mine), eos_ids=self.lm.eos_ids,
             max_new_tokens=config.max_new_tokens, uniforms=self._share(uniforms),
-            group_size=config.group_size, temperature=config.temperature,
+            group_size=config.group_size, temperature=config.temperature, decoder=self.decoder,
         )  # fmt: skip
         asked = [prompt for prompt in mine for _ in range(config.group_size)]
         return asked, batch, self.lm.decode(batch.completion_ids, batch.lengths)
