@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -21,6 +24,7 @@ from transformers import (
     GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging
@@ -340,6 +344,25 @@ def word_transformer(
         model = _WordTransformer(config)
         nn.Module.to(model, dtype)
         return model.eval()
+
+
+def word_language_model(world: TokenWorld, model: PreTrainedModel) -> LanguageModel:
+    """A token world's transformer with a tokenizer, for everything that takes a language model.
+
+    Args:
+        world: its words and prompts are the vocabulary. The word that ends a completion is a word
+            like any other: it stays in the text, because rewards look for it.
+        model: of `word_transformer`.
+    Returns:
+        The same model, in eval mode.
+    """
+    vocabulary = {word: number for number, word in enumerate((*world.words, *world.prompts))}
+    words = Tokenizer(WordLevel(vocabulary))
+    words.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, clean_up_tokenization_spaces=False, model_input_names=["input_ids"]
+    )
+    return LanguageModel(model.eval(), tokenizer, world.eos_ids, context_length(model))
 
 
 def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:

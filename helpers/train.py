@@ -287,6 +287,9 @@ class Loop:
         groups = self._gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
         if config.baseline in baselines.GROUP_JUDGES:
             advantages = baselines.GROUP_JUDGES[config.baseline](groups)
+            rounding = 8 * torch.finfo(groups.dtype).eps * groups.abs().amax(1, keepdim=True)
+            equal = groups.amax(1, keepdim=True) - groups.amin(1, keepdim=True) <= rounding
+            advantages = advantages.masked_fill(equal, 0.0)  # exactly, so that it can be skipped
         elif config.baseline == "running mean":
             past, mean, kept = memory.get("mean"), groups.mean(), baselines.MEMORY
             advantages = groups if past is None else groups - past
