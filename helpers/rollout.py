@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helpers import logprobs, models
+from helpers import caches, logprobs, models
 
 LOOK = {"cpu": 1}  # tokens between two looks at who has ended; a look makes a GPU wait
 LOOK_ELSEWHERE = 16
@@ -161,7 +161,7 @@ def _decode(
     uniforms = uniforms.to(device)
     eos = torch.tensor(eos_ids, dtype=prompt_ids.dtype, device=device)
     written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
-    cache = models.new_cache(model)
+    cache = caches.new_cache(model, room=prompt_ids.shape[1] + limit)
     logits = models.forward(
         model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]  # (P', V): each prompt is read once,

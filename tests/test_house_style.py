@@ -32,6 +32,7 @@ FLOORS = [
     ],
     [
         "models",
+        "caches",
         "rollout",
         "pretraining",
         "microbatches",
@@ -45,7 +46,7 @@ FLOORS = [
 ]
 ORDER = [name for floor in FLOORS for name in floor]
 ONLY_HERE = {
-    "transformers": {"models"},
+    "transformers": {"models", "caches"},
     "matplotlib": {"plotting"},
     "ipywidgets": {"widgets"},
     "IPython": {"plotting"},

@@ -3,7 +3,7 @@
 import torch
 from mutant import Mutant
 
-from helpers import losses, microbatches, models, reference, rollout, train
+from helpers import caches, losses, microbatches, reference, rollout, train
 
 ORIGINAL = {
     "compare": reference.compare,
@@ -11,7 +11,7 @@ ORIGINAL = {
     "draw": rollout.draw,
     "judging": train.Loop.compare,
     "logits": microbatches.SharedPrompts.logits,
-    "new_cache": models.new_cache,
+    "new_cache": caches.new_cache,
     "score": microbatches.score,
     "select": microbatches.select,
     "split": microbatches.split,
@@ -102,8 +102,8 @@ def last_micro_batch_lost(lengths, *, budget, prompt_tokens=0):
     return pieces[:-1] if len(pieces) > 1 else pieces
 
 
-def cache_of_rows_that_left(model):
-    cache = ORIGINAL["new_cache"](model)
+def cache_of_rows_that_left(model, **room):
+    cache = ORIGINAL["new_cache"](model, **room)
     select = cache.batch_select_indices
     cache.batch_select_indices = lambda keep: select(torch.arange(len(keep)))
     return cache
@@ -180,7 +180,7 @@ MUTANTS = [
     Mutant("microbatches._plain_logits", logits_one_position_late, LOOP),
     Mutant("microbatches.select", end_not_scored, LOOP),
     Mutant("microbatches.split", last_micro_batch_lost, LOOP),
-    Mutant("models.new_cache", cache_of_rows_that_left, ROWS),
+    Mutant("caches.new_cache", cache_of_rows_that_left, ROWS),
     Mutant("rollout.draw", entropy_is_surprise, ROWS),
     Mutant("rollout.draw", one_number_for_all_rows, ROWS),
     Mutant("reference.token_rewards", penalty_is_a_bonus, LOOP),

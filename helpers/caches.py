@@ -1,0 +1,91 @@
+"""Key-value caches: what a model has read, kept for the tokens to come.
+
+Two kinds. Sampling writes into room that is there from the start. Scoring keeps the graph, so
+that gradients flow from completions into the keys and values of their prompts.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from helpers import models
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room for the tokens to come, written in place.
+
+    The library's own layer copies all keys and values for each new token.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.used = room, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            rows, heads, _positions, width = key_states.shape
+            self.keys = key_states.new_empty(rows, heads, self.room, width)
+            self.values = value_states.new_empty(rows, heads, self.room, value_states.shape[-1])
+        start, self.used = self.used, self.used + key_states.shape[-2]
+        self.keys[:, :, start : self.used] = key_states
+        self.values[:, :, start : self.used] = value_states
+        return self.keys[:, :, : self.used], self.values[:, :, : self.used]
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+
+def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
+    """An empty key-value cache, for one batch and one decoding run.
+
+    Args:
+        model: any causal LM of `transformers`.
+        room: tokens that it will hold at most, each row; for sampling alone: no gradients.
+            None: it grows.
+    Raises:
+        ValueError: the model does not take one, as state-space models do not.
+    """
+    bare = models.unwrap(model)
+    if "past_key_values" not in inspect.signature(bare.forward).parameters:
+        raise ValueError(
+            f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded token by "
+            "token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
+        )
+    cache = DynamicCache(config=getattr(model, "config", None))
+    if room is not None:  # layers that see all tokens; sliding windows keep their own
+        cache.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer
+                        for layer in cache.layers]  # fmt: skip
+    return cache
+
+
+def cached_tensors(cache: DynamicCache) -> list[Tensor]:
+    """Keys and values of every layer, in turn, each (B, heads, positions, width); with graph.
+
+    Args:
+        cache: filled by a forward pass.
+    Raises:
+        ValueError: it holds something else besides, as sliding windows and linear attention do.
+    """
+    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
+    if len(layers) < len(cache.layers):
+        kinds = sorted({type(layer).__name__ for layer in cache.layers})
+        raise ValueError(f"this model's cache has layers of the kinds {kinds}, which hold more "
+                         "than keys and values. Pass share_prompts=False.")  # fmt: skip
+    pairs = [(layer.keys, layer.values) for layer in layers]
+    return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+
+def cache_of(model: nn.Module, tensors: Sequence[Tensor]) -> DynamicCache:
+    """A cache that holds these keys and values; it never writes into them.
+
+    Args:
+        model: whose cache it is.
+        tensors: as `cached_tensors` returns them.
+    """
+    pairs = zip(tensors[::2], tensors[1::2], strict=True)
+    return DynamicCache(pairs, config=getattr(model, "config", None))
