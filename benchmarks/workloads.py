@@ -22,6 +22,7 @@ from helpers.models import LanguageModel
 from helpers.train import Config, Loop, RewardFunction
 
 logging.disable_progress_bar()
+logging.set_verbosity_error()
 PAD, EOS = 0, 1
 SYMBOLS = "0123456789+=$ abcdefghijklmnopqrstuvwxyz.,"
 VOCABULARY = {"<pad>": PAD, "<eos>": EOS, "<unk>": 2} | {c: 3 + i for i, c in enumerate(SYMBOLS)}

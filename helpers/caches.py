@@ -1,7 +1,6 @@
-"""Key-value caches: what a model has read, kept for the tokens to come.
+"""Key-value caches: what a model has read so far, as tensors that can be shared and kept.
 
-Two kinds. Sampling writes into room that is there from the start. Scoring keeps the graph, so
-that gradients flow from completions into the keys and values of their prompts.
+With `helpers.models` the only module that imports `transformers`.
 """
 
 import inspect
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
 from helpers import models
@@ -53,8 +52,8 @@ def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
     bare = models.unwrap(model)
     if "past_key_values" not in inspect.signature(bare.forward).parameters:
         raise ValueError(
-            f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded token by "
-            "token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
+            f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded "
+            "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
         )
     cache = DynamicCache(config=getattr(model, "config", None))
     if room is not None:  # layers that see all tokens; sliding windows keep their own
@@ -89,3 +88,23 @@ def cache_of(model: nn.Module, tensors: Sequence[Tensor]) -> DynamicCache:
     """
     pairs = zip(tensors[::2], tensors[1::2], strict=True)
     return DynamicCache(pairs, config=getattr(model, "config", None))
+
+
+def fixed_cache(model: nn.Module, length: int) -> StaticCache:
+    """An empty cache that never moves, for `helpers.graphs`.
+
+    Args:
+        model: any causal LM whose cache is plain.
+        length: most tokens a row, prompt included.
+    """
+    config: Any = model.config
+    return StaticCache(config=config, max_cache_len=length)
+
+
+def has_plain_cache(model: nn.Module) -> bool:
+    """Whether the cache holds keys and values of all positions in every layer, and no more.
+
+    Args:
+        model: any causal LM of `transformers`.
+    """
+    return all(type(layer) is DynamicLayer for layer in new_cache(model).layers)

@@ -1,7 +1,7 @@
 """Language models behind one call, and tiny transformers for the word world.
 
-Only this module and `caches` import `transformers`. Weights are read from safetensors alone, and
-code that comes with a model is never run.
+With `helpers.caches` the only module that imports `transformers`. Weights are read from
+safetensors alone, and code that comes with a model is never run.
 """
 
 import inspect
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -233,7 +232,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The model whose signature counts, below the wrappers that hide it behind **kwargs.
 
     Args:
-        model: bare or wrapped (PEFT, DDP, torch.compile).
+        model: any causal LM, bare or wrapped (PEFT, DDP, torch.compile).
     """
     for name in ("_orig_mod", "module"):  # torch.compile, DistributedDataParallel
         model = getattr(model, name, model)
@@ -258,7 +257,7 @@ class _WordTransformer(GPT2LMHeadModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: DynamicCache | None = None,
+        past_key_values: Any = None,
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> Any:

@@ -22,6 +22,7 @@ from torch import Tensor
 from helpers import (
     baselines,
     checkpoints,
+    graphs,
     losses,
     microbatches,
     reference,
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 RewardFunction = Callable[[list[str], list[str]], Any]
-BASELINES = (
-    "none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)",
-)  # fmt: skip
+BASELINES = ("none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)")
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Config:
     tokens_per_micro_batch: int = 2048  # padding counted; a GPU with room likes 65536
     share_prompts: bool = True  # read each prompt once a step, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
+    graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,9 @@ class Loop:
         _check(self)
         lm.model.eval()  # no dropout: who is scored is who sampled
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
+        self.decoder: graphs.Decoder | None = None
+        if config.graph_decode and lm.model.device.type == "cuda" and graphs.supported(lm.model):
+            self.decoder = graphs.Decoder(lm.model)
 
     def step(self) -> Record:
         """Write, judge, compare, credit, uphill.
@@ -231,7 +234,7 @@ class Loop:
         batch = rollout.sample(
             self.lm.model, *self.lm.encode(mine), eos_ids=self.lm.eos_ids,
             max_new_tokens=config.max_new_tokens, uniforms=self._share(uniforms),
-            group_size=config.group_size, temperature=config.temperature,
+            group_size=config.group_size, temperature=config.temperature, decoder=self.decoder,
         )  # fmt: skip
         asked = [prompt for prompt in mine for _ in range(config.group_size)]
         return asked, batch, self.lm.decode(batch.completion_ids, batch.lengths)
@@ -305,8 +308,8 @@ class Loop:
             batch: what was written.
             advantages: (B,) or (B, T) float, reward units.
         """
-        config, model = self.config, self.lm.model
-        count = config.prompts_per_step * config.group_size  # of all processes, kept or not
+        config, model, size = self.config, self.lm.model, self.config.group_size
+        count = config.prompts_per_step * size  # of all processes, kept or not
         for parameter in self._parameters():
             parameter.grad = torch.zeros_like(parameter)
         rows = torch.arange(len(advantages), device=advantages.device)
@@ -315,7 +318,7 @@ class Loop:
         if len(rows):
             shared = None
             if config.share_prompts:
-                shared = microbatches.SharedPrompts(model, batch, group_size=config.group_size)
+                shared = microbatches.SharedPrompts(model, batch, rows, group_size=size)
             for some, part, _, token_logprobs in microbatches.score(
                 model, batch, rows, shared=shared,
                 budget=config.tokens_per_micro_batch, temperature=config.temperature,

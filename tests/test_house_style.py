@@ -33,6 +33,7 @@ FLOORS = [
     [
         "models",
         "caches",
+        "graphs",
         "rollout",
         "pretraining",
         "microbatches",
@@ -46,7 +47,7 @@ FLOORS = [
 ]
 ORDER = [name for floor in FLOORS for name in floor]
 ONLY_HERE = {
-    "transformers": {"models", "caches"},
+    "transformers": {"caches", "models"},
     "matplotlib": {"plotting"},
     "ipywidgets": {"widgets"},
     "IPython": {"plotting"},

@@ -162,6 +162,10 @@ def each_process_for_itself(self, mine):
     return mine
 
 
+def its_own_rewards_twice(self, mine):
+    return torch.cat([mine] * self.processes)
+
+
 def mean_over_processes(self, mine):
     return self.accelerator.reduce(mine, "sum") / self.processes if self.accelerator else mine
 
@@ -190,7 +194,7 @@ MUTANTS = [
     Mutant("train.Loop.compare", running_mean_knows_this_batch, COMPARE),
     Mutant("train.Loop.compare", learned_value_knows_this_batch, COMPARE),
     Mutant("train.Loop._share", groups_split_over_processes, COMPARE),
-    Mutant("train.Loop._gather", each_process_for_itself, COMPARE),
+    Mutant("train.Loop._gather", its_own_rewards_twice, COMPARE),
     Mutant("train.Loop._add", each_process_for_itself, COMPARE),
     Mutant("train.Loop._add", mean_over_processes, COMPARE),
 ]
