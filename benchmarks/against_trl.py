@@ -81,8 +81,9 @@ def memories(work: Workload, *, activation: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def row_of(workload: str, peer: str, ours: Side, theirs: Side, peak: float) -> dict[str, Any]:
-    """One row of the table."""
+def row_of(workload: str, peer: str, sides: tuple[Side, Side], peak: float) -> dict[str, Any]:
+    """One row of the table; `sides` are ours and theirs."""
+    ours, theirs = sides
     ratios = [a / b for a, b in zip(theirs.seconds, ours.seconds, strict=True)]
     return {
         "workload": workload, "peer": peer, "ratio": round(statistics.median(ratios), 2),
@@ -133,15 +134,15 @@ def measure(given: argparse.Namespace) -> None:
     for name in names:
         work = WORKLOADS[name]
         for peer in ("RLOO", "GRPO"):
-            *sides, distances[f"{name} {peer}"] = pairing.beside_trl(peer, work, **settings)
-            rows.append(row_of(name, peer, *sides, peak))
+            sides, distances[f"{name} {peer}"] = pairing.beside_trl(peer, work, **settings)
+            rows.append(row_of(name, peer, sides, peak))
             show(rows[-1])
         sides = pairing.beside_plain(work, workloads.reward, **settings)
-        rows.append(row_of(name, PLAIN, *sides, peak))
+        rows.append(row_of(name, PLAIN, sides, peak))
         show(rows[-1])
     if "A" in names:
         sides = pairing.beside_plain(WORKLOADS["A"], workloads.half_equal, **settings)
-        rows.append(row_of(HALF, PLAIN, *sides, peak))
+        rows.append(row_of(HALF, PLAIN, sides, peak))
         show(rows[-1])
     if "B" in names:
         held = memories(WORKLOADS["B"], activation=given.activation)

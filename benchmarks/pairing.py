@@ -88,7 +88,7 @@ def beside_plain(
 
 def beside_trl(
     name: str, work: Workload, *, activation: str, steps: int
-) -> tuple[Side, Side, float]:
+) -> tuple[tuple[Side, Side], float]:
     """Our steps inside TRL's callback at the end of a step, and a comparison of gradients.
 
     Args:
@@ -105,8 +105,8 @@ def beside_trl(
     asked = workloads.prompts(work, PROMPTS * (steps + 1))
     step, meter = our_step(work, asked, workloads.reward, activation)
     step()
-    ours, theirs, seen = Side(), Side(), {}
-    distance = torch.nan
+    ours, theirs, distance = Side(), Side(), torch.nan
+    seen: dict[str, Any] = {}
 
     class Beside(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, *rest: Any, **kwargs: Any) -> None:
@@ -133,7 +133,7 @@ def beside_trl(
         trainer.add_callback(beside)
         beside.start()
         trainer.train()
-    return ours, theirs, distance
+    return (ours, theirs), distance
 
 
 def gradient_distance(

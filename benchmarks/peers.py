@@ -107,7 +107,7 @@ def trl_trainer(
 
     config_class, trainer_class = trl_classes(name)
 
-    class Watched(trainer_class):
+    class Watched(trainer_class):  # type: ignore[valid-type, misc]
         def _compute_loss(self, model: Any, inputs: dict) -> Tensor:
             if seen is not None:
                 seen["batch"] = inputs

@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -163,7 +164,7 @@ def half_equal(asked: list[str], completions: list[str]) -> list[float]:
 
 def our_loop(
     work: Workload, asked: list[str], pay: RewardFunction = reward, *,
-    activation: str = ACTIVATION, **settings: object,
+    activation: str = ACTIVATION, **settings: Any,
 ) -> Loop:  # fmt: skip
     """The project's loop on a workload, with its own copy of the starting weights.
 
