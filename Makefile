@@ -23,7 +23,7 @@ pretrain: .venv/.installed  ## rebuild the shipped language model (about a minut
 	$(BIN)/python tools/pretrain.py
 
 bench: .venv/.bench         ## measure the training loop beside TRL (about 15 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.against_trl
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore::FutureWarning -m benchmarks.against_trl
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -156,7 +156,8 @@ def measure(given: argparse.Namespace) -> None:
 
 def write(rows: list[dict[str, Any]], **details: Any) -> None:
     """The table as CSV, and beside it where it comes from."""
-    about = runlog.provenance(**details, trl=importlib.metadata.version("trl"))
+    trl = importlib.metadata.version("trl")
+    about = runlog.provenance(**details, trl=trl, cpu=meters.cpu_name())
     path = RESULTS / f"{about['date']}-cpu.csv"
     path.parent.mkdir(exist_ok=True)
     columns = list(dict.fromkeys(key for row in rows for key in row))

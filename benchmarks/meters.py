@@ -1,5 +1,7 @@
 """How it is measured: CPU time of the process, operations that were computed, memory."""
 
+import os
+import platform
 import resource
 import sys
 import time
@@ -77,6 +79,14 @@ def gemm_peak(*, side: int = 512, repeats: int = 20, trials: int = 10) -> float:
             a @ b
         best = max(best, repeats * 2 * side**3 / (time.process_time() - started))
     return best
+
+
+def cpu_name() -> str:
+    """What the processor calls itself, and how many the system shows."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} × {names[0] if names else platform.processor()}"
 
 
 def peak_memory() -> float:
