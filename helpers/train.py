@@ -58,7 +58,7 @@ class Config:
     seed: int = 0  # of prompts and tokens
     checkpoint_every: int = 20  # steps
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = 2048  # padding counted; a GPU with room likes 65536
+    tokens_per_micro_batch: int = 1024  # padding counted; a GPU with room likes 65536
     share_prompts: bool = True  # read each prompt once a step, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
