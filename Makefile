@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test notebooks figures lint pretrain clean
+.PHONY: lab test notebooks figures lint pretrain bench clean
 
 lab: .venv/.installed       ## open the course in JupyterLab
 	$(BIN)/python tools/lab.py
@@ -22,10 +22,17 @@ lint: .venv/.installed      ## style, format, types
 pretrain: .venv/.installed  ## rebuild the shipped language model (about a minute)
 	$(BIN)/python tools/pretrain.py
 
+bench: .venv/.bench         ## measure the training loop beside TRL (about 15 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore::FutureWarning -m benchmarks.against_trl
+
 clean:
 	rm -rf .venv build *.egg-info
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@

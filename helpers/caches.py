@@ -14,11 +14,38 @@ from transformers.cache_utils import DynamicLayer
 from helpers import models
 
 
-def new_cache(model: nn.Module) -> DynamicCache:
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room for the tokens to come, written in place.
+
+    The library's own layer copies all keys and values for each new token.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.used = room, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            rows, heads, _positions, width = key_states.shape
+            self.keys = key_states.new_empty(rows, heads, self.room, width)
+            self.values = value_states.new_empty(rows, heads, self.room, value_states.shape[-1])
+        start, self.used = self.used, self.used + key_states.shape[-2]
+        self.keys[:, :, start : self.used] = key_states
+        self.values[:, :, start : self.used] = value_states
+        return self.keys[:, :, : self.used], self.values[:, :, : self.used]
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+
+def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
     """An empty key-value cache, for one batch and one decoding run.
 
     Args:
         model: any causal LM of `transformers`.
+        room: tokens that it will hold at most, each row; for sampling alone: no gradients.
+            None: it grows.
     Raises:
         ValueError: the model does not take one, as state-space models do not.
     """
@@ -28,7 +55,11 @@ def new_cache(model: nn.Module) -> DynamicCache:
             f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded "
             "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
         )
-    return DynamicCache(config=getattr(model, "config", None))
+    cache = DynamicCache(config=getattr(model, "config", None))
+    if room is not None:  # layers that see all tokens; sliding windows keep their own
+        cache.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer
+                        for layer in cache.layers]  # fmt: skip
+    return cache
 
 
 def cached_tensors(cache: DynamicCache) -> list[Tensor]:

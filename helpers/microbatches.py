@@ -60,21 +60,26 @@ class SharedPrompts:
     Use `logits` and backward on each micro-batch, in any order, then `backward` once.
     """
 
-    def __init__(self, model: nn.Module, batch: RolloutBatch, *, group_size: int) -> None:
+    def __init__(
+        self, model: nn.Module, batch: RolloutBatch, rows: Tensor, *, group_size: int
+    ) -> None:
         """Read the prompts; the graph is kept if gradients are on.
 
         Args:
             model: the policy that scores.
             batch: rows of one prompt are neighbours, `group_size` each.
+            rows: (n,) int64: which will be scored; other prompts are not read.
             group_size: completions a prompt.
         Raises:
             ValueError: the model's cache holds more than keys and values.
         """
         self.model, self.group_size = model, group_size
-        self.mask = batch.prompt_mask[::group_size]  # (P', P)
+        self.groups = torch.unique(rows // group_size)  # (P',) sorted
+        asked = self.groups * group_size  # a row of each group
+        self.mask = batch.prompt_mask[asked]  # (P', P)
         cache = caches.new_cache(model)
         output = models.forward(
-            model, batch.prompt_ids[::group_size], self.mask,
+            model, batch.prompt_ids[asked], self.mask,
             past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         self._read = [output.logits[:, -1], *caches.cached_tensors(cache)]
@@ -91,7 +96,7 @@ class SharedPrompts:
         Returns:
             (n, T, V) float, aligned: entry t predicts token t.
         """
-        prompts = rows // self.group_size  # (n,) whose prompt
+        prompts = torch.searchsorted(self.groups, rows // self.group_size)  # (n,) whose prompt
         first, *tensors = [tensor[prompts] for tensor in self._loose]
         first = first.unsqueeze(1)  # (n, 1, V) the prompt's last position predicts token 0
         if piece.completion_ids.shape[1] == 1:

@@ -42,8 +42,8 @@ def compare(
     """
     scored = []
     for model in (policy, ref_policy):
-        shared = SharedPrompts(model, batch, group_size=group_size) if share_prompts else None
         rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        shared = SharedPrompts(model, batch, rows, group_size=group_size) if share_prompts else None
         scored.append(
             microbatches.score(
                 model, batch, rows, budget=budget, temperature=temperature, shared=shared

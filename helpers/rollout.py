@@ -167,7 +167,7 @@ def _decode(
     uniforms = _on(uniforms, device)
     eos = torch.tensor(eos_ids, dtype=prompt_ids.dtype, device=device)
     written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
-    cache = caches.new_cache(model)
+    cache = caches.new_cache(model, room=prompt_ids.shape[1] + limit)
     logits = models.forward(
         model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]  # (P', V): each prompt is read once,

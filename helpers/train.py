@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 RewardFunction = Callable[[list[str], list[str]], Any]
-BASELINES = (
-    "none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)",
-)  # fmt: skip
+BASELINES = ("none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Config:
     seed: int = 0  # of prompts and tokens
     checkpoint_every: int = 20  # steps
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = 4096  # padding counted; a GPU with room likes 65536
+    tokens_per_micro_batch: int = 1024  # padding counted; a GPU with room likes 65536
     share_prompts: bool = True  # read each prompt once a step, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
@@ -310,8 +308,8 @@ class Loop:
             batch: what was written.
             advantages: (B,) or (B, T) float, reward units.
         """
-        config, model = self.config, self.lm.model
-        count = config.prompts_per_step * config.group_size  # of all processes, kept or not
+        config, model, size = self.config, self.lm.model, self.config.group_size
+        count = config.prompts_per_step * size  # of all processes, kept or not
         for parameter in self._parameters():
             parameter.grad = torch.zeros_like(parameter)
         rows = torch.arange(len(advantages), device=advantages.device)
@@ -320,7 +318,7 @@ class Loop:
         if len(rows):
             shared = None
             if config.share_prompts:
-                shared = microbatches.SharedPrompts(model, batch, group_size=config.group_size)
+                shared = microbatches.SharedPrompts(model, batch, rows, group_size=size)
             for some, part, _, token_logprobs in microbatches.score(
                 model, batch, rows, shared=shared,
                 budget=config.tokens_per_micro_batch, temperature=config.temperature,

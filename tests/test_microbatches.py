@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from helpers import (
-    microbatches,
-)
+from helpers import caches, microbatches, models, rollout
 
 
 def test_micro_batches_hold_every_row_once_within_their_budget():
@@ -17,3 +15,34 @@ def test_micro_batches_hold_every_row_once_within_their_budget():
     assert [piece.tolist() for piece in pieces] == [[2, 5, 0, 4], [1, 3], [6]]  # 4·5, 2·10, 31
     with pytest.raises(ValueError, match="at least 1 token"):
         microbatches.split(lengths, budget=0)
+
+
+def test_prompts_of_which_no_row_is_scored_are_not_read(reviews):
+    batch = rollout.sample(
+        reviews.model, *reviews.encode(["the film", "i", "the cast was"]), group_size=2,
+        eos_ids=reviews.eos_ids, max_new_tokens=6, generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    rows, every = torch.tensor([5, 0]), torch.arange(6)
+    with torch.no_grad():
+        some = microbatches.SharedPrompts(reviews.model, batch, rows, group_size=2)
+        whole = microbatches.SharedPrompts(reviews.model, batch, every, group_size=2)
+        part = microbatches.select(batch, rows)
+        torch.testing.assert_close(some.logits(part, rows), whole.logits(part, rows))
+    assert some.groups.tolist() == [0, 2] and len(some.mask) == 2
+
+
+def test_a_cache_with_room_is_one_that_grows(reviews):
+    ids, mask = reviews.encode(["the film was", "i"])
+    seen = []
+    for room in (None, 6):
+        cache = caches.new_cache(reviews.model, room=room)
+        kinds = {"past_key_values": cache, "use_cache": True}
+        with torch.no_grad():
+            models.forward(reviews.model, ids, mask, **kinds)
+            cache.batch_repeat_interleave(2)
+            cache.batch_select_indices(torch.tensor([3, 0, 1]))
+            rows = mask.repeat_interleave(2, dim=0)[[3, 0, 1]]
+            rows = torch.cat([rows, rows.new_ones(3, 1)], dim=1)
+            seen.append(models.forward(reviews.model, ids[:1, :1].expand(3, 1), rows, **kinds))
+        assert cache.get_seq_length() == ids.shape[1] + 1
+    assert torch.equal(seen[0].logits, seen[1].logits)

@@ -30,7 +30,17 @@ def commands(stage: str) -> list[list[str]]:
     return {
         "lint": [
             [sys.executable, "-m", "ruff", "check", "."],
-            [sys.executable, "-m", "ruff", "format", "--check", "helpers", "tools", "tests"],
+            [
+                sys.executable,
+                "-m",
+                "ruff",
+                "format",
+                "--check",
+                "helpers",
+                "tools",
+                "tests",
+                "benchmarks",
+            ],
             [sys.executable, "-m", "mypy"],
         ],
         "unit": [[*PYTEST, "-m", "not mutants and not browser", "-n", "2", "tests"]],

@@ -102,8 +102,8 @@ def last_micro_batch_lost(lengths, *, budget, prompt_tokens=0):
     return pieces[:-1] if len(pieces) > 1 else pieces
 
 
-def cache_of_rows_that_left(model):
-    cache = ORIGINAL["new_cache"](model)
+def cache_of_rows_that_left(model, **room):
+    cache = ORIGINAL["new_cache"](model, **room)
     select = cache.batch_select_indices
     cache.batch_select_indices = lambda keep: select(torch.arange(len(keep)))
     return cache
