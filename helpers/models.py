@@ -4,9 +4,10 @@ The only module that imports `transformers`. Weights are read from safetensors a
 that comes with a model is never run.
 """
 
+import contextlib
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,12 @@ def load(
     source = str(name_or_path or os.environ.get("COURSE_MODEL") or REVIEWS_MODEL)
     source = os.path.expanduser(source)
     _check_source(source)
-    bars_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a small model loads faster than its bar can be read
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, trust_remote_code=False, use_safetensors=True, dtype=dtype
-        )
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, trust_remote_code=False, use_safetensors=True, dtype=dtype
+            )
     except OSError as error:
         if Path(source).is_dir():
             raise FileNotFoundError(
@@ -139,12 +139,21 @@ def load(
             "download it once elsewhere and pass the folder. Without COURSE_MODEL the course "
             f"uses its own model, which needs no network. Reason: {error}"
         ) from error
-    finally:
-        if bars_on:
-            logging.enable_progress_bar()
     eos_ids = _find_eos(model, tokenizer, eos_token)
     nn.Module.to(model, device)
     return LanguageModel(model.eval(), tokenizer, eos_ids, context_length(model))
+
+
+@contextlib.contextmanager
+def no_bars() -> Iterator[None]:
+    """A small model is read and written faster than a progress bar can be read."""
+    bars_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars_on:
+            logging.enable_progress_bar()
 
 
 def _check_source(source: str) -> None:

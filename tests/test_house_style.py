@@ -38,6 +38,7 @@ FLOORS = [
         "reference",
         "value_head",
         "checkpoints",
+        "settings",
         "train",
         "runlog",
     ],
