@@ -139,8 +139,8 @@ def _run(loop: "Loop", folder: str | Path | None) -> Iterator[Record]:
         if folder is not None and loop.state.whole and loop.state.saved_step != loop.state.step:
             checkpoints.save(loop.state, loop.lm, Path(folder), loop.config)
 
-    save()
     try:
+        save()
         while loop.state.step < loop.config.steps:
             yield loop.step()
             if loop.state.step % loop.config.checkpoint_every == 0:
@@ -259,9 +259,10 @@ class Loop:
         Raises:
             ValueError: the reward is not B finite numbers.
         """
-        paid = rewards.call(self.reward, asked, completions, step=self.state.step)
-        paid = paid.to(batch.old_logprobs)  # (B,)
         penalties = torch.zeros_like(batch.old_logprobs)
+        paid = rewards.call(
+            self.reward, asked, completions, step=self.state.step, dtype=penalties.dtype
+        ).to(penalties.device)  # (B,)
         divergences = torch.full_like(penalties, torch.nan)
         if self.ref_policy is not None:
             ref_logprobs, divergences = reference.compare(

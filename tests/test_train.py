@@ -225,8 +225,8 @@ def test_entropies_are_those_of_the_distribution_that_was_drawn_from(reviews):
     with torch.no_grad():
         logp = (models.forward(reviews.model, token_ids, mask).logits / 0.7).log_softmax(-1)
     width = batch.completion_ids.shape[1]
-    wanted = -(logp.exp() * logp).sum(-1)[:, -width - 1 : -1].masked_fill(
-        ~batch.completion_mask, 0.0
+    wanted = (
+        -(logp.exp() * logp).sum(-1)[:, -width - 1 : -1].masked_fill(~batch.completion_mask, 0.0)
     )
     assert_close(batch.entropies, wanted, rtol=0, atol=1e-4)
 
