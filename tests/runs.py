@@ -68,6 +68,16 @@ def newest(folder: Path) -> Path:
     return checkpoints._whole_names(folder)[-1]
 
 
+def check_whole(folder, log, unkilled) -> None:
+    """The log has every step once, and the last checkpoint the weights of the unkilled run."""
+    _, wanted, final = unkilled
+    assert [float(row["step"]) for row in rows(log)] == list(range(len(wanted)))
+    assert rows(log) == wanted, "other numbers than those of the run that was not killed"
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 2 and names[1] == "step-000006", names
+    assert not differ(weights(models.load(folder / "step-000006")), final)
+
+
 # ------------------------------------------------------------------------ in a process of its own
 
 

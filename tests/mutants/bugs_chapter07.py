@@ -16,6 +16,8 @@ SAFE = {
     "step": train.Loop.step,
     "call": rewards.call,
     "append": runlog._append,
+    "run": train._run,
+    "rmtree": shutil.rmtree,
 }
 CHECKPOINTS, RELIABILITY, RUNLOG = (
     "test_checkpoints.py", "test_train_reliability.py", "test_runlog.py",
@@ -32,7 +34,8 @@ def moments_not_restored(state, tensors, model):
 
 
 def second_moments_not_restored(state, tensors, model):
-    SAFE["fill"](state, {k: v for k, v in tensors.items() if "exp_avg_sq" not in k}, model)
+    kept = {k: v * 0 if "exp_avg_sq" in k else v for k, v in tensors.items()}
+    SAFE["fill"](state, kept, model)
 
 
 def memory_of_the_baseline_not_restored(state, tensors, model):
@@ -83,7 +86,7 @@ def goes_on_a_step_too_early(state, model, folder, config):
 
 def rest_of_a_failed_write_stays(path, *args, **kwargs):
     if ".part-" not in str(path):
-        shutil.rmtree(path, *args, **kwargs)
+        SAFE["rmtree"](path, *args, **kwargs)
 
 
 def half_moved_weights_saved(self):
@@ -110,13 +113,14 @@ def seeded_by_the_step_alone(self):
 
 
 def saved_before_the_record_is_handed_out(loop, folder):
-    if folder is not None and loop.state.saved_step != loop.state.step:
-        checkpoints.save(loop.state, loop.lm, train.Path(folder), loop.config)
-    while loop.state.step < loop.config.steps:
-        record = loop.step()
-        if folder is not None and loop.state.step % loop.config.checkpoint_every == 0:
-            checkpoints.save(loop.state, loop.lm, train.Path(folder), loop.config)
-        yield record
+    iterator = SAFE["run"](loop, folder)
+    try:
+        for record in iterator:
+            if folder is not None and loop.state.step % loop.config.checkpoint_every == 0:
+                checkpoints.save(loop.state, loop.lm, train.Path(folder), loop.config)
+            yield record
+    finally:
+        iterator.close()
 
 
 def nan_rewards_let_through(reward, prompts, completions, *, step, dtype=torch.float64):
