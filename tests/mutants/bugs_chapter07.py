@@ -19,8 +19,9 @@ SAFE = {
     "run": train._run,
     "rmtree": shutil.rmtree,
 }
-CHECKPOINTS, RELIABILITY, RUNLOG = (
+CHECKPOINTS, RELIABILITY, RUNLOG, DAMAGED = (
     "test_checkpoints.py", "test_train_reliability.py", "test_runlog.py",
+    "test_checkpoints_damaged.py",
 )  # fmt: skip
 
 
@@ -178,14 +179,14 @@ SAFETY = [
     Mutant("checkpoints._fill", moments_not_restored, (CHECKPOINTS,)),
     Mutant("checkpoints._fill", second_moments_not_restored, (CHECKPOINTS,)),
     Mutant("checkpoints._fill", memory_of_the_baseline_not_restored, (CHECKPOINTS,)),
-    Mutant("checkpoints.save", renamed_before_its_files_are_written, (CHECKPOINTS,)),
-    Mutant("checkpoints._read_about", digest_not_checked, (CHECKPOINTS,)),
-    Mutant("checkpoints._read_about", only_sizes_checked, (CHECKPOINTS,)),
-    Mutant("checkpoints._check_same_run", settings_of_another_run_accepted, (CHECKPOINTS,)),
-    Mutant("checkpoints._check_fits", another_model_accepted, (CHECKPOINTS,)),
+    Mutant("checkpoints.save", renamed_before_its_files_are_written, (DAMAGED,)),
+    Mutant("checkpoints._read_about", digest_not_checked, (DAMAGED,)),
+    Mutant("checkpoints._read_about", only_sizes_checked, (DAMAGED,)),
+    Mutant("checkpoints._check_same_run", settings_of_another_run_accepted, (DAMAGED,)),
+    Mutant("checkpoints._check_fits", another_model_accepted, (DAMAGED,)),
     Mutant("checkpoints.resume", goes_on_a_step_too_late, (CHECKPOINTS,)),
     Mutant("checkpoints.resume", goes_on_a_step_too_early, (CHECKPOINTS,)),
-    Mutant("checkpoints.shutil.rmtree", rest_of_a_failed_write_stays, (CHECKPOINTS,)),
+    Mutant("checkpoints.shutil.rmtree", rest_of_a_failed_write_stays, (DAMAGED,)),
     Mutant("train.Loop.step", half_moved_weights_saved, (CHECKPOINTS,)),
     Mutant("train.Loop.uphill", noted_before_weights_are_moved, (CHECKPOINTS,)),
     Mutant("train.Loop.step", generator_seeded_anew_at_each_step, (RELIABILITY,)),
