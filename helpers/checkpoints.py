@@ -71,9 +71,7 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
     temporary = _temporary_name(final)
     try:
         temporary.mkdir(parents=True)
-        with models.no_bars():
-            lm.model.save_pretrained(temporary)
-            lm.tokenizer.save_pretrained(temporary)
+        models.save(lm, temporary)
         save_file(_tensors(state, lm.model), temporary / "training.safetensors")
         about = {"step": state.step, "config": dataclasses.asdict(config)}
         _write_about(temporary, about)

@@ -95,11 +95,11 @@ class GradientProblem:
         Returns:
             (N, D) float.
         """
-        place = torch.zeros(len(self.moves), len(self.word_scores), dtype=self.word_scores.dtype)
-        inside = self.moves >= 0
-        kept = weights.to(place.dtype).masked_fill(~inside, 0.0)
-        place.scatter_add_(1, self.moves.clamp(min=0), kept)
-        return place @ self.word_scores
+        kept = weights.to(self.word_scores.dtype).masked_fill(self.moves < 0, 0.0)
+        total = torch.zeros(len(kept), self.word_scores.shape[1], dtype=kept.dtype)
+        for weight, move in zip(kept.unbind(1), self.moves.clamp(min=0).unbind(1), strict=True):
+            total.addcmul_(weight.unsqueeze(1), self.word_scores[move])
+        return total
 
 
 def gradient_problem(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from helpers import logprobs, models, rollout
+from helpers import caches, logprobs, models, rollout
 from helpers.rollout import RolloutBatch
 
 
@@ -72,12 +72,12 @@ class SharedPrompts:
         """
         self.model, self.group_size = model, group_size
         self.mask = batch.prompt_mask[::group_size]  # (P', P)
-        cache = models.new_cache(model)
+        cache = caches.new_cache(model)
         output = models.forward(
             model, batch.prompt_ids[::group_size], self.mask,
             past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
-        self._read = [output.logits[:, -1], *models.cached_tensors(cache)]
+        self._read = [output.logits[:, -1], *caches.cached_tensors(cache)]
         self._loose = [tensor.detach() for tensor in self._read]
         if torch.is_grad_enabled():
             self._loose = [tensor.requires_grad_() for tensor in self._loose]
@@ -99,7 +99,7 @@ class SharedPrompts:
         mask = torch.cat([self.mask[prompts], piece.completion_mask[:, :-1]], dim=1)
         output = models.forward(
             self.model, piece.completion_ids[:, :-1], mask,
-            past_key_values=models.cache_of(self.model, tensors), use_cache=True,
+            past_key_values=caches.cache_of(self.model, tensors), use_cache=True,
         )  # fmt: skip
         return torch.cat([first, output.logits], dim=1)
 

@@ -1,7 +1,7 @@
 """Language models behind one call, and tiny transformers for the word world.
 
-The only module that imports `transformers`. Weights are read from safetensors alone, and code
-that comes with a model is never run.
+With `helpers.caches` the only module that imports `transformers`. Weights are read from
+safetensors alone, and code that comes with a model is never run.
 """
 
 import contextlib
@@ -20,14 +20,12 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging
 
 from helpers.worlds import TokenWorld
@@ -123,7 +121,7 @@ def load(
     source = os.path.expanduser(source)
     _check_source(source)
     try:
-        with no_bars():
+        with _no_bars():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 source, trust_remote_code=False, use_safetensors=True, dtype=dtype
@@ -144,9 +142,23 @@ def load(
     return LanguageModel(model.eval(), tokenizer, eos_ids, context_length(model))
 
 
+def save(lm: LanguageModel, folder: Path) -> None:
+    """Write a model such that `load` reads it back.
+
+    Args:
+        lm: model and tokenizer.
+        folder: made if it is missing.
+    Raises:
+        OSError: it could not be written.
+    """
+    with _no_bars():
+        lm.model.save_pretrained(folder)
+        lm.tokenizer.save_pretrained(folder)
+
+
 @contextlib.contextmanager
-def no_bars() -> Iterator[None]:
-    """A small model is read and written faster than a progress bar can be read."""
+def _no_bars() -> Iterator[None]:
+    """A small model is there before a progress bar can be read."""
     bars_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -209,50 +221,6 @@ def context_length(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
 
-def new_cache(model: nn.Module) -> DynamicCache:
-    """An empty key-value cache, for one batch and one decoding run.
-
-    Args:
-        model: any causal LM of `transformers`.
-    Raises:
-        ValueError: the model does not take one, as state-space models do not.
-    """
-    if "past_key_values" not in inspect.signature(_unwrap(model).forward).parameters:
-        raise ValueError(
-            f"{type(_unwrap(model)).__name__} takes no key-value cache, so it cannot be decoded "
-            "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
-        )
-    return DynamicCache(config=getattr(model, "config", None))
-
-
-def cached_tensors(cache: DynamicCache) -> list[Tensor]:
-    """Keys and values of every layer, in turn, each (B, heads, positions, width); with graph.
-
-    Args:
-        cache: filled by a forward pass.
-    Raises:
-        ValueError: it holds something else besides, as sliding windows and linear attention do.
-    """
-    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
-    if len(layers) < len(cache.layers):
-        kinds = sorted({type(layer).__name__ for layer in cache.layers})
-        raise ValueError(f"this model's cache has layers of the kinds {kinds}, which hold more "
-                         "than keys and values. Pass share_prompts=False.")  # fmt: skip
-    pairs = [(layer.keys, layer.values) for layer in layers]
-    return [tensor for pair in pairs for tensor in pair if tensor is not None]
-
-
-def cache_of(model: nn.Module, tensors: Sequence[Tensor]) -> DynamicCache:
-    """A cache that holds these keys and values; it never writes into them.
-
-    Args:
-        model: whose cache it is.
-        tensors: as `cached_tensors` returns them.
-    """
-    pairs = zip(tensors[::2], tensors[1::2], strict=True)
-    return DynamicCache(pairs, config=getattr(model, "config", None))
-
-
 def best_device() -> torch.device:
     """CUDA, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
@@ -273,7 +241,7 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     Returns:
         The model's output; `.logits` is (B, L, V), or fewer positions with `logits_to_keep`.
     """
-    accepted = inspect.signature(_unwrap(model).forward).parameters
+    accepted = inspect.signature(unwrap(model).forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if "position_ids" in accepted:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, M)
@@ -283,8 +251,12 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The model whose signature counts, below the wrappers that hide it behind **kwargs."""
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model whose signature counts, below the wrappers that hide it behind **kwargs.
+
+    Args:
+        model: any causal LM, bare or wrapped (PEFT, DDP, torch.compile).
+    """
     for name in ("_orig_mod", "module"):  # torch.compile, DistributedDataParallel
         model = getattr(model, name, model)
     base: Any = getattr(model, "get_base_model", None)  # PEFT
@@ -308,7 +280,7 @@ class _WordTransformer(GPT2LMHeadModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: DynamicCache | None = None,
+        past_key_values: Any = None,
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helpers import logprobs, models
+from helpers import caches, graphs, logprobs, models
 
 LOOK = {"cpu": 1}  # tokens between two looks at who has ended; a look makes a GPU wait
 LOOK_ELSEWHERE = 16
@@ -44,6 +44,7 @@ def sample(
     max_new_tokens: int,
     generator: torch.Generator | None = None,
     uniforms: Tensor | None = None,
+    decoder: graphs.Decoder | None = None,
     group_size: int = 1,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -60,6 +61,7 @@ def sample(
         generator: the only source of chance: `uniforms` are drawn from it.
         uniforms: instead of a generator, (B, max_new_tokens) float64 in [0, 1): the number
             that draws token t of row i, whatever the other rows do.
+        decoder: of this model, to decode without waiting for the CPU (on a GPU).
         group_size: completions a prompt; the rows of one prompt are neighbours.
         temperature: see `logprobs.sampling_logits`, as are top_k and top_p.
         top_k: anything but None, like temperature ≠ 1, samples from another policy.
@@ -83,9 +85,15 @@ def sample(
     was_training = model.training
     model.eval()
     try:
-        token_ids, old_logprobs, entropies = _decode(
-            model, prompt_ids, prompt_mask, eos_ids, group_size, uniforms, settings
-        )
+        if decoder is None:
+            token_ids, old_logprobs, entropies = _decode(
+                model, prompt_ids, prompt_mask, eos_ids, group_size, uniforms, settings
+            )
+        else:
+            token_ids, old_logprobs, entropies = decoder.decode(
+                prompt_ids, prompt_mask, eos_ids, group_size, _on(uniforms, prompt_ids.device),
+                lambda logits, numbers: draw(logits, numbers, settings), tuple(settings.items()),
+            )  # fmt: skip
     finally:
         model.train(was_training)
     return pack(prompt_ids, prompt_mask, token_ids, old_logprobs, entropies, eos_ids, group_size)
@@ -156,12 +164,10 @@ def _decode(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, their log-probabilities and the entropies: (B, limit) each; junk after an end."""
     device, (count, limit) = prompt_ids.device, uniforms.shape
-    if device.type == "mps":  # which has no float64
-        uniforms = uniforms.float().clamp(max=1 - 2**-24)
-    uniforms = uniforms.to(device)
+    uniforms = _on(uniforms, device)
     eos = torch.tensor(eos_ids, dtype=prompt_ids.dtype, device=device)
     written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
-    cache = models.new_cache(model)
+    cache = caches.new_cache(model)
     logits = models.forward(
         model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]  # (P', V): each prompt is read once,
@@ -189,6 +195,12 @@ def _decode(
                 model, token.unsqueeze(1), mask, past_key_values=cache, use_cache=True
             ).logits[:, -1]  # with a cache, only the new token is fed
     return written, numbers[0], numbers[1]
+
+
+def _on(uniforms: Tensor, device: torch.device) -> Tensor:
+    if device.type == "mps":  # which has no float64
+        uniforms = uniforms.float().clamp(max=1 - 2**-24)
+    return uniforms.to(device)
 
 
 def draw(logits: Tensor, uniforms: Tensor, settings: dict) -> tuple[Tensor, Tensor, Tensor]:

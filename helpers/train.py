@@ -23,6 +23,7 @@ from torch import Tensor
 from helpers import (
     baselines,
     checkpoints,
+    graphs,
     losses,
     microbatches,
     reference,
@@ -62,6 +63,7 @@ class Config:
     tokens_per_micro_batch: int = 4096  # padding counted; a GPU with room likes 65536
     share_prompts: bool = True  # read each prompt once a step, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
+    graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,9 @@ class Loop:
         self.prompts = list(prompts)
         lm.model.eval()  # no dropout: who is scored is who sampled
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
+        self.decoder: graphs.Decoder | None = None
+        if config.graph_decode and lm.model.device.type == "cuda" and graphs.supported(lm.model):
+            self.decoder = graphs.Decoder(lm.model)
 
     def step(self) -> Record:
         """Write, judge, compare, credit, uphill.
@@ -239,7 +244,7 @@ class Loop:
         batch = rollout.sample(
             self.lm.model, *self.lm.encode(mine), eos_ids=self.lm.eos_ids,
             max_new_tokens=config.max_new_tokens, uniforms=self._share(uniforms),
-            group_size=config.group_size, temperature=config.temperature,
+            group_size=config.group_size, temperature=config.temperature, decoder=self.decoder,
         )  # fmt: skip
         asked = [prompt for prompt in mine for _ in range(config.group_size)]
         return asked, batch, self.lm.decode(batch.completion_ids, batch.lengths)
@@ -296,6 +301,9 @@ class Loop:
         groups = self._gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
         if config.baseline in baselines.GROUP_JUDGES:
             advantages = baselines.GROUP_JUDGES[config.baseline](groups)
+            rounding = 8 * torch.finfo(groups.dtype).eps * groups.abs().amax(1, keepdim=True)
+            equal = groups.amax(1, keepdim=True) - groups.amin(1, keepdim=True) <= rounding
+            advantages = advantages.masked_fill(equal, 0.0)  # exactly, so that it can be skipped
         elif config.baseline == "running mean":
             past, mean, kept = memory.get("mean"), groups.mean(), baselines.MEMORY
             advantages = groups if past is None else groups - past

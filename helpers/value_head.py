@@ -58,8 +58,9 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
         return torch.zeros_like(states[..., 0])
     moments = memory.double().cpu()
     square, target = moments[:, :-1], moments[:, -1:]  # Σ h hᵀ and Σ h G
-    ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-    weights = torch.linalg.solve(square + ridge, target)  # (D + 1, 1)
+    ridge = RIDGE * square.diagonal().mean() * torch.ones(len(square), dtype=square.dtype)
+    ridge[-1] = 0.0  # the level is not shrunk: what always pays 3 is worth 3
+    weights = torch.linalg.solve(square + ridge.diag(), target)  # (D + 1, 1)
     return (states @ weights.to(states)).squeeze(-1)
 
 

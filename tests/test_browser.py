@@ -1,5 +1,9 @@
 """The course as a reader meets it: `make lab`, a browser, Run All, and the widgets by hand.
 
+Chapter 00 runs whole, as a reader's first Run All does. Of the other chapters the pages hold the
+text, the widgets and the cells that these need (see `widget_cells`); nbval runs their other cells,
+and seven whole notebooks side by side would take a browser most of the time that the tests have.
+
 CHROMIUM=<path> chooses the browser, SCREENSHOTS=<dir> keeps a picture of each stage, and
 REQUIRE_BROWSER=1 makes a missing browser a failure instead of a skip.
 """
@@ -22,6 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import psutil
 import pytest
+import widget_cells
 
 try:
     from playwright.sync_api import Locator, Page, expect, sync_playwright
@@ -96,8 +101,13 @@ def copy_course(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for chapter in CHAPTERS.values():
         notebook = nbformat.read(folder / chapter, as_version=4)
-        for cell in code_cells(notebook):
+        cells = code_cells(notebook)
+        for cell in cells:
             cell.outputs, cell.execution_count = [], None
+        if chapter != FIRST:
+            kept = widget_cells.needed([cell.source for cell in cells]) or [0]  # 0: the set-up
+            left_out = {cell.id for number, cell in enumerate(cells) if number not in kept}
+            notebook.cells = [cell for cell in notebook.cells if cell.id not in left_out]
         nbformat.write(notebook, folder / chapter)
     return folder
 
@@ -334,6 +344,7 @@ def choose(explorer: Locator, label: str, option: str) -> None:
 
 def new_picture(explorer: Locator, act) -> float:
     """Do something that must change the picture: ms from key or mouse down to the picture."""
+    explorer.page.bring_to_front()  # the pages behind it are drawn rarely
     image = explorer.locator("img")
     before = image.get_attribute("src")
     image.evaluate(START_STOPWATCH)

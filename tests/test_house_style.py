@@ -32,6 +32,8 @@ FLOORS = [
     ],
     [
         "models",
+        "caches",
+        "graphs",
         "rollout",
         "pretraining",
         "microbatches",
@@ -46,7 +48,7 @@ FLOORS = [
 ]
 ORDER = [name for floor in FLOORS for name in floor]
 ONLY_HERE = {
-    "transformers": {"models"},
+    "transformers": {"caches", "models"},
     "matplotlib": {"plotting"},
     "ipywidgets": {"widgets"},
     "IPython": {"plotting"},

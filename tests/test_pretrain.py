@@ -6,22 +6,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "tools" / "pretrain.py"
 
 
-def pretrain(folder: Path, steps: int) -> dict:
-    command = [
-        sys.executable, str(ROOT / "tools" / "pretrain.py"), "--steps", str(steps),
-        "--samples", "400", "--out", str(folder),
-    ]  # fmt: skip
+@pytest.fixture
+def pretrain(monkeypatch):
+    """The script inside this process, which has imported all it needs and used chance before."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import pretrain
+
+    def run(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
+        pretrain.main()
+
+    yield run
+    torch.use_deterministic_algorithms(False)
+
+
+def test_it_learns_and_is_reproducible(pretrain, tmp_path):
+    options = ("--steps", "60", "--samples", "400", "--out")
+    command = [sys.executable, str(SCRIPT), *options, str(tmp_path / "a")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
-    return json.loads((folder / "card.json").read_text())
-
-
-def test_it_learns_and_is_reproducible(tmp_path):
-    card = pretrain(tmp_path / "a", 60)
-    assert pretrain(tmp_path / "b", 60) == card
+    card = json.loads((tmp_path / "a" / "card.json").read_text())
+    pretrain(*options, str(tmp_path / "b"))
+    assert json.loads((tmp_path / "b" / "card.json").read_text()) == card
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
     # An untrained model pays log 61 = 4.1 nats a word, some 28 nats a review above the entropy.

@@ -2,15 +2,13 @@
 
     python tools/run_tests.py [stage …]
 
-Stages, in this order: lint, unit, mutants, notebooks, solutions, browser. All are run even if one
-fails; the exit status is 1 then. The browser stage runs every reader notebook from top to bottom,
-so that without a stage named the notebooks stage is left out where there is a browser.
+Stages, in this order: lint, unit, mutants, notebooks, browser. All are run even if one fails; the
+exit status is 1 then. The notebooks stage executes every cell of the readers' notebooks and of the
+solutions; the browser stage runs chapter 00 in JupyterLab, and the widgets of the others.
 """
 
-import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,13 +19,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--durations=5"]
 NBVAL = [*PYTEST, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=120"]
-PARALLEL = ["-n", "2", "--dist", "loadfile"]  # the cells of one notebook stay on one worker
+# The cells of one notebook stay on one worker, and a chapter's two versions run side by side.
+PARALLEL = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def commands(stage: str) -> list[list[str]]:
     """The command lines of a stage."""
-    notebooks = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "notebooks").glob("*.ipynb"))
-    solutions = [name.replace("notebooks/", "notebooks/solutions/") for name in notebooks]
+    names = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    notebooks = [f"notebooks/{folder}{name}" for name in names for folder in ("", "solutions/")]
     return {
         "lint": [
             [sys.executable, "-m", "ruff", "check", "."],
@@ -37,22 +36,11 @@ def commands(stage: str) -> list[list[str]]:
         "unit": [[*PYTEST, "-m", "not mutants and not browser", "-n", "2", "tests"]],
         "mutants": [[*PYTEST, "-m", "mutants", "-n", "2", "tests/mutants"]],
         "notebooks": [[*NBVAL, *PARALLEL, *notebooks]],
-        "solutions": [[*NBVAL, *PARALLEL, *solutions]],
         "browser": [[*PYTEST, "-rs", "-s", "-m", "browser", "tests/test_browser.py"]],
     }[stage]
 
 
-STAGES = ("lint", "unit", "mutants", "notebooks", "solutions", "browser")
-
-
-def default_stages() -> list[str]:
-    """All stages, but each reader notebook is run once: in the browser, or else by nbval."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = os.environ.get("CHROMIUM") or any(map(shutil.which, names))
-    if not browser or importlib.util.find_spec("playwright") is None:
-        return list(STAGES)
-    print("reader notebooks: run in the browser stage, not by nbval as well", flush=True)
-    return [stage for stage in STAGES if stage != "notebooks"]
+STAGES = ("lint", "unit", "mutants", "notebooks", "browser")
 
 
 def counts(report: Path) -> tuple[int, int, int]:
@@ -82,7 +70,7 @@ def run(stage: str, environment: dict[str, str]) -> tuple[int, int, int, float]:
 
 
 def main() -> int:
-    stages = sys.argv[1:] or default_stages()
+    stages = sys.argv[1:] or STAGES
     unknown = set(stages) - set(STAGES)
     if unknown:
         sys.exit(f"unknown stages {sorted(unknown)}; there are {', '.join(STAGES)}")

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -81,59 +83,62 @@ def moment_bars(
 ) -> Figure:
     """Every baseline's exact variance and bias as bars, in the order of the rows.
 
-    The axis of the variance is linear and ends at 1.2, where the number of a longer bar stands
-    inside it; if most bars are below a tenth, it is logarithmic.
+    The axis of the variance is linear, and longer bars are cut at 1.2; if most bars are below a
+    tenth, it is logarithmic. A slider waits for this picture, and texts and axes are what takes
+    time: one text a row holds name and variance, on the right only what is biased has numbers,
+    and both panels share one axis, where the left one is 1 wide.
 
     Args:
         rows: (name, variance as a share of that without a baseline, length of the mean along
             ∇J as a share of ‖∇J‖, its angle to ∇J in degrees), best row first.
         chosen: name of the row to mark.
-        title: above the left panel.
+        title: of the left panel, before what its bars are.
     """
-    figure = Figure(figsize=(7.4, 3.6))
-    figure.subplots_adjust(left=0.235, right=0.985, top=0.91, bottom=0.15, wspace=0.09)
-    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    places = list(range(len(rows)))[::-1]
-    shares = [variance for _, variance, _, _ in rows]
-    log = sorted(shares)[len(shares) // 2] < 0.1
-    unit, end = (3.0, 4.8) if log else (1.0, 1.4)  # where 1 lies, and where the axis ends
-    shown = [3 + math.log10(max(v, 1.2e-3)) if log else min(v, 1.2) for v in shares]
-    colors = [COLORS["behavior"] if name == chosen else COLORS["policy"] for name, *_ in rows]
-    left.barh(places, shown, color=colors, height=0.72)
-    left.set(xlim=(0, end), title=title)
-    left.axvline(unit, color="#C8C8C8", linewidth=0.8, zorder=0)
-    for y, variance, width in zip(places, shares, shown, strict=True):
-        cut = not log and variance > width
-        left.text(
-            width + (-0.012 if cut else 0.012) * end, y, f"{variance:.3g}" + " »" * cut,
-            va="center", fontsize=8, ha="right" if cut else "left",
-            color="white" if cut else "black",
-        )  # fmt: skip
+    log = sorted(row[1] for row in rows)[len(rows) // 2] < 0.1
     powers = {0.0: "0.001", 1.0: "0.01", 2.0: "0.1", 3.0: "1", 4.0: "10"}
-    label_x(left, powers if log else {0.0: "0", 0.5: "0.5", 1.0: "1"})
-    label_y(left, {y: _mark(row[0], chosen) for y, row in zip(places, rows, strict=True)})
-    left.set_xlabel("variance, that without a baseline = 1" + " (log)" * log)
-    left.set_ylabel("baseline")
-    left.yaxis.set_label_coords(-0.51, 0.5)
-    right.barh(places, [scale for _, _, scale, _ in rows], color=colors, height=0.72)
-    right.axvline(1, color=COLORS["exact"], linestyle="--", linewidth=1.6)
-    reach = max(1.0, *(scale for _, _, scale, _ in rows))
-    for y, (_, _, scale, angle) in zip(places, rows, strict=True):
-        biased = abs(scale - 1) > 1e-6 or angle > 1e-3
-        text = f"× {scale:.2f}, {angle:.1f}°" if biased else "unbiased"
-        right.text(0.03 * reach, y, text, va="center", fontsize=8, color="white")
-    right.set(xlim=(0, 1.15 * reach), title="mean of the estimate")
-    label_x(right, {0.0: "0", 0.5: "0.5", 1.0: "1"})
-    label_y(right, {})
-    right.set_xlabel("length along ∇J, and angle to it")
-    for ax in (left, right):
-        ax.set_ylim(-0.6, len(rows) - 0.4)
-        ax.xaxis.set_label_coords(0.5, -0.11)
+    ticks = powers if log else {0.0: "0", 0.5: "0.5", 1.0: "1"}
+    one, end = (3.0, 4.8) if log else (1.0, 1.25)  # where 1 lies, and where the left panel ends
+    zero, right_end = 1.07, 1.89  # where the right panel begins and ends
+    unit = (right_end - zero) / max(1.1, *(1.05 * row[2] for row in rows))  # 1 on the right
+    floor, top = -0.6, len(rows) - 0.4
+
+    figure = Figure(figsize=(7.4, 3.6))
+    ax = figure.add_axes((0.285, 0.075, 0.7, 0.835), xlim=(0, right_end), ylim=(floor, top))
+    ax.set_axis_off()
+    boxes, colors = [], []
+    texts: list[tuple[float, float, str, dict[str, Any]]] = []
+    for y, (name, variance, scale, angle) in enumerate(rows[::-1]):
+        shown = 3 + math.log10(max(variance, 1.2e-3)) if log else min(variance, 1.2)
+        boxes += [_box(0, y, shown / end), _box(zero, y, scale * unit)]
+        colors += 2 * [COLORS["behavior"] if name == chosen else COLORS["policy"]]
+        number = f"{variance:.{4 if log else 2}f}" if variance < 100 else f"{variance:.1e}"
+        label = "▸ " * (name == chosen) + f"{name}   {number}"
+        texts.append((-0.03, y, label, {"ha": "right"}))
+        if not log and variance > shown:
+            texts.append((shown / end, y, "» ", {"ha": "right", "color": "white"}))
+        if abs(scale - 1) > 1e-6 or angle > 1e-3:
+            wrong = f"biased: × {scale:.2f}, {angle:.1f}°"
+            texts.append((zero + 0.02, y, wrong, {"color": "white"}))
+    marks = [*((x / end, text) for x, text in ticks.items()), (zero, "0"), (zero + unit, "1")]
+    texts += [(x, floor - 0.2, text, {"ha": "center", "va": "top"}) for x, text in marks]
+    texts.append((-0.19, top + 0.25, "baseline", {"va": "bottom", "ha": "right", "fontsize": 9}))
+    titles = (f"{title}variance / none" + " (log)" * log, "mean along ∇J / ‖∇J‖")
+    for x, text in zip((0.0, zero), titles, strict=True):
+        texts.append((x, top + 0.25, text, {"va": "bottom", "fontsize": 10}))
+    for place, height, text, look in texts:  # of the figure: `ax.text` would prepare to clip each
+        look = {"va": "center", "fontsize": 8, "transform": ax.transData, **look}
+        figure.text(place, height, text, **look)
+    ax.vlines(one / end, floor, top, "#C8C8C8", linewidth=0.8, zorder=0)
+    ax.add_collection(PolyCollection(boxes, facecolors=colors), autolim=False)
+    ax.vlines((0, zero), floor, top, "black", linewidth=0.8, clip_on=False)
+    ax.hlines((floor, floor), (0, zero), (1, right_end), "black", linewidth=0.8, clip_on=False)
+    ax.vlines(zero + unit, floor, top, COLORS["exact"], "--", linewidth=1.6)
     return figure
 
 
-def _mark(name: str, chosen: str) -> str:
-    return f"▸ {name}" if name == chosen else name
+def _box(left: float, middle: float, width: float) -> list[tuple[float, float]]:
+    low, high = middle - 0.36, middle + 0.36
+    return [(left, low), (left + width, low), (left + width, high), (left, high)]
 
 
 def line_panel(
@@ -167,20 +172,17 @@ def line_panel(
     ax.legend(fontsize=8)
 
 
-def bernoulli_curves(
-    rates: Sequence[float], lines: Mapping[str, Sequence[float]], *, group_size: int
-) -> Figure:
-    """Variance over ‖E ĝ‖² of four judgements against the probability of the rewarded action.
+def bernoulli_curves(rates: Sequence[float], lines: Mapping[str, Sequence[float]]) -> Figure:
+    """Variance over ‖∇J‖² of one text's estimate against the probability of the rewarded action.
 
     Args:
         rates: probabilities p.
         lines: name → one number for each of them.
-        group_size: K.
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     line_panel(
         figure.subplots(), rates, lines, xlabel="probability p of the action that earns 1",
-        ylabel=f"variance / ‖E ĝ‖², K = {group_size} (log)", log=True,
+        ylabel="variance / ‖∇J‖² (log)", log=True,
     )  # fmt: skip
     return figure
 

@@ -81,7 +81,7 @@ def compare_baselines(
     unit = found["none"].variance
     rows = [(name, m.variance / max(unit, 1e-300), m.scale, m.angle) for name, m in found.items()]
     rows.sort(key=lambda row: row[1])
-    title = f"K = {group_size} texts a prompt, exact"
+    title = f"K = {group_size}, exact: "
     return plotting.moment_bars(rows, chosen=chosen, title=title), rows, missing
 
 

@@ -1,0 +1,66 @@
+"""The part of a notebook that its widgets need, which the browser runs instead of all of it.
+
+A widget cell ends in `widgets.Something(…)`. It needs the earlier cells that bind or change the
+names it uses; those need theirs, and so on to the set-up cell. Not seen is what a function does to
+its arguments, and how many random numbers the cells in between have drawn.
+"""
+
+import ast
+import re
+import symtable
+from collections.abc import Sequence
+
+WIDGET = re.compile(r"widgets\.[A-Z]\w*\(")
+REBINDS = (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+
+
+def is_widget(source: str) -> bool:
+    """Whether the value of a cell, its last line, is one of the course's widgets."""
+    body = ast.parse(source).body
+    return bool(body and isinstance(body[-1], ast.Expr) and WIDGET.match(ast.unparse(body[-1])))
+
+
+def binds(statement: ast.AST) -> set[str]:
+    """Names that a statement binds at the top level, as loops and imports do too."""
+    table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+    return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
+
+
+def reads(statement: ast.AST) -> set[str]:
+    """Names that a statement reads, those of its functions that are not their own included."""
+    tables = [symtable.symtable(ast.unparse(statement), "cell", "exec")]
+    found = {s.get_name() for s in tables[0].get_symbols() if s.is_referenced()}
+    for table in tables:
+        tables += table.get_children()
+        found |= {s.get_name() for s in table.get_symbols() if s.is_global() and s.is_referenced()}
+    grown = [n.target for n in ast.walk(statement) if isinstance(n, ast.AugAssign)]
+    return found | {target.id for target in grown if isinstance(target, ast.Name)}
+
+
+def changes(statement: ast.AST) -> set[str]:
+    """Names whose object a statement writes into: `x.a = …`, `x[i] += …`, `x.append(…)`."""
+    places = []
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            places.append(ast.unparse(node.value.func))
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            places.append(ast.unparse(node))
+    return {match[1] for place in places if (match := re.match(r"(\w+)[.\[]", place))}
+
+
+def needed(sources: Sequence[str]) -> list[int]:
+    """Which code cells the widgets of a notebook need, themselves included, in order."""
+    cells = [ast.parse(source).body for source in sources]
+    imports = [s for cell in cells for s in cell if isinstance(s, ast.Import | ast.ImportFrom)]
+    modules = set().union(*map(binds, imports))
+    kept, wanted = [], set()
+    for number in reversed(range(len(cells))):
+        touched = set().union(*(binds(s) | (changes(s) - modules) for s in cells[number]))
+        if not (is_widget(sources[number]) or touched & wanted):
+            continue
+        kept.append(number)
+        for statement in reversed(cells[number]):
+            if isinstance(statement, REBINDS):
+                wanted -= binds(statement)
+            wanted |= reads(statement)
+    return kept[::-1]

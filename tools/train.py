@@ -1,0 +1,92 @@
+"""Train a language model from the command line, on a laptop or on several GPUs.
+
+    python tools/train.py --folder run --steps 50
+    python tools/train.py --model owner/name --reward my_file.py:my_reward --prompts prompts.txt
+    accelerate launch --num_processes 4 tools/train.py --folder run --prompts-per-step 32
+
+Started again with the same folder, it goes on from the newest checkpoint. Every setting of
+`helpers.train.Config` is an option; records go to FOLDER/records.csv.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from helpers import models, runlog, train, worlds
+
+
+def reward_of(name: str) -> train.RewardFunction:
+    """`module:function` or `file.py:function`."""
+    place, _, function = name.rpartition(":")
+    if not place:
+        raise SystemExit(f"--reward {name!r}: write module:function or file.py:function.")
+    if place.endswith(".py"):
+        spec = importlib.util.spec_from_file_location("reward_file", place)
+        if spec is None or spec.loader is None or not Path(place).is_file():
+            raise SystemExit(f"--reward {name!r}: there is no file {place}.")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    return getattr(module, function)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a folder or a hub name; the course's own if left out")
+    parser.add_argument("--reward", default="helpers.worlds:sentiment_reward")
+    parser.add_argument("--prompts", type=Path, help="a text file, one prompt a line")
+    parser.add_argument("--folder", type=Path, required=True, help="checkpoints and records")
+    for field in dataclasses.fields(train.Config):
+        kind = type(field.default)
+        extra = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, default=field.default, help=f"({field.default})", **extra)
+    return parser
+
+
+def main() -> None:
+    args = options().parse_args()
+    config = train.Config(
+        **{f.name: getattr(args, f.name) for f in dataclasses.fields(train.Config)}
+    )
+    several, device = None, models.best_device()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # started by `accelerate launch`
+        from accelerate import Accelerator
+
+        several = Accelerator(cpu=device.type == "cpu")
+        device = several.device
+    lm = models.load(args.model, device=device)
+    ref = models.load(args.model, device=device) if config.kl_coef else None
+    prompts = list(worlds.REVIEW_PROMPTS)
+    if args.prompts:
+        prompts = [line for line in args.prompts.read_text().splitlines() if line.strip()]
+    records = train.train(
+        lm, prompts, reward_of(args.reward), config,
+        ref_policy=ref, folder=args.folder, accelerator=several,
+    )  # fmt: skip
+    speaks = several is None or several.is_main_process
+    if speaks:
+        records = runlog.record(
+            records, args.folder / "records.csv", model=args.model, reward=args.reward,
+            config=dataclasses.asdict(config),
+        )  # fmt: skip
+    bar = tqdm(total=config.steps, disable=not speaks)
+    with bar, contextlib.suppress(KeyboardInterrupt):  # a checkpoint is written on the way out
+        for record in records:
+            bar.set_postfix(
+                reward=f"{record.reward:+.2f}", entropy=f"{record.entropy:.1f}", refresh=False
+            )
+            bar.update(record.step + 1 - bar.n)
+
+
+if __name__ == "__main__":
+    main()
