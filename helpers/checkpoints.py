@@ -6,12 +6,14 @@ It is written under a temporary name, forced to the disk, and renamed: under its
 are only whole ones. Nothing is pickled.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
 import shutil
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from helpers import models
 from helpers.models import LanguageModel
 
 KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
@@ -35,7 +38,7 @@ class State:
     step: int = 0  # whole steps done
     memory: dict[str, Tensor] = field(default_factory=dict)  # of the baseline
     saved_step: int | None = None  # of the newest checkpoint
-    whole: bool = True  # False while weights are being moved
+    whole: bool = True  # False from when weights are moved until all of the step is noted
 
     @staticmethod
     def fresh(model: nn.Module, *, lr: float, seed: int) -> "State":
@@ -65,24 +68,21 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
         OSError: it could not be written. The message names the step and what is still there.
     """
     final = folder / f"step-{state.step:06d}"
-    temporary = folder / f"{final.name}.part-{os.getpid()}"
+    temporary = _temporary_name(final)
     try:
         temporary.mkdir(parents=True)
-        lm.model.save_pretrained(temporary)
-        lm.tokenizer.save_pretrained(temporary)
+        models.save(lm, temporary)
         save_file(_tensors(state, lm.model), temporary / "training.safetensors")
-        files: dict[str, Any] = {}
-        for path in sorted(temporary.iterdir()):
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
-            _force_to_disk(path)
-        about = {"step": state.step, "config": dataclasses.asdict(config), "files": files}
-        (temporary / "state.json").write_text(json.dumps(about, indent=1))
-        _force_to_disk(temporary / "state.json")
-        if final.exists():
-            shutil.rmtree(final)
+        about = {"step": state.step, "config": dataclasses.asdict(config)}
+        _write_about(temporary, about)
+        if final.exists():  # an interrupt came after it was renamed, before that was noted
+            _remove(final)
         temporary.rename(final)
-    except Exception as error:
+        _force_to_disk(folder)  # the new name too, before an old checkpoint goes
+    except BaseException as error:  # Ctrl-C as well: nothing half-written stays
         shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, Exception):
+            raise
         left = [path.name for path in _whole_names(folder)]
         raise OSError(
             f"step {state.step}: the checkpoint could not be written to {folder}: {error}. "
@@ -90,7 +90,8 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
         ) from error
     state.saved_step = state.step
     for old in _whole_names(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a file of it may be open elsewhere
+            _remove(old)
     return final
 
 
@@ -105,20 +106,22 @@ def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
     Raises:
         ValueError: the newest checkpoint is damaged, or of another run. Nothing was changed.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and no folder for checkpoints. Choose another name.")
     found = _whole_names(folder)
+    if found:
+        newest = found[-1]
+        about = _read_about(newest, found[:-1])
+        _check_same_run(newest, about["config"], dataclasses.asdict(config))
+        weights = load_file(newest / "model.safetensors")
+        tensors = load_file(newest / "training.safetensors")
+        _check_fits(newest, weights, model)
+        model.load_state_dict(weights, strict=False)  # tied weights are stored once
+        _fill(state, tensors, model)
+        state.step = state.saved_step = int(about["step"])
     for rest in folder.glob("step-*.part-*") if folder.is_dir() else ():
-        shutil.rmtree(rest, ignore_errors=True)  # of a run that was killed while it wrote
-    if not found:
-        return
-    newest = found[-1]
-    about = _read_about(newest, found[:-1])
-    _check_same_run(newest, about["config"], dataclasses.asdict(config))
-    weights = load_file(newest / "model.safetensors")
-    tensors = load_file(newest / "training.safetensors")
-    _check_fits(newest, weights, model)
-    model.load_state_dict(weights, strict=False)  # tied weights are stored once
-    _fill(state, tensors, model)
-    state.step = state.saved_step = int(about["step"])
+        if re.fullmatch(r"step-\d{6,}\.part-[\d-]+", rest.name):
+            shutil.rmtree(rest, ignore_errors=True)  # of a run that was killed while it wrote
 
 
 def _tensors(state: State, model: nn.Module) -> dict[str, Tensor]:
@@ -152,27 +155,42 @@ def _whole_names(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if re.fullmatch(r"step-\d{6,}", p.name))
 
 
+def _write_about(folder: Path, about: dict[str, Any]) -> None:
+    """`state.json`, last of all files: with the digests of the others, and with its own."""
+    files: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        _force_to_disk(path)
+    about = about | {"files": files}
+    text = json.dumps(about | {"sha256": _digest_of(about)}, indent=1)
+    (folder / "state.json").write_text(text, encoding="utf-8")
+    _force_to_disk(folder / "state.json")
+    _force_to_disk(folder)
+
+
 def _read_about(newest: Path, older: list[Path]) -> dict[str, Any]:
     way_out = (
-        f"Delete that folder to go on from {older[-1].name}."
+        f"Delete {newest.name} to go on from {older[-1].name}, or choose another folder."
         if older
-        else "There is no older one: delete the folder to start anew."
+        else f"There is no older one: choose another folder, or delete {newest.name} to start anew."
     )
     try:
-        about = json.loads((newest / "state.json").read_text())
-        files, _, _ = about["files"], about["config"], about["step"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        about = json.loads((newest / "state.json").read_text(encoding="utf-8"))
+        digest = about.pop("sha256")
+        if digest != _digest_of(about):
+            raise ValueError("it says other things than were written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{newest} is no checkpoint of this course, or its state.json is damaged "
-            f"({error!r}). {way_out}"
+            f"({type(error).__name__}: {error}). {way_out}"
         ) from error
-    for name, known in files.items():
+    for name, known in about["files"].items():
         path = newest / name
         size = path.stat().st_size if path.exists() else None
         if size != known["bytes"] or _digest(path) != known["sha256"]:
             raise ValueError(
-                f"{path} is damaged: it has {size} bytes of {known['bytes']}, or others than "
-                f"were written. {way_out}"
+                f"step {about['step']}: {path} is damaged: it has {size} bytes of "
+                f"{known['bytes']}, or others than were written. {way_out}"
             )
     return about
 
@@ -189,16 +207,29 @@ def _check_same_run(newest: Path, known: dict[str, Any], wanted: dict[str, Any])
 
 
 def _check_fits(newest: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    stored = {name: tuple(w.shape) for name, w in weights.items()}
-    wrong = [name for name in shapes if stored.get(name, shapes[name]) != shapes[name]]
-    missing = [name for name in shapes if name not in stored]
-    if wrong or missing:
-        name = (wrong + missing)[0]
+    stored = {name: (tuple(w.shape), w.dtype) for name, w in weights.items()}
+    here = {name: (tuple(w.shape), w.dtype) for name, w in model.state_dict().items()}
+    needed = {name for name, _ in model.named_parameters()}  # of tied weights, only the first
+    wrong = [name for name in here if stored.get(name, here[name]) != here[name]]
+    wrong += [name for name in here if name in needed and name not in stored]
+    wrong += [name for name in stored if name not in here]
+    if wrong:
+        there, ours = stored.get(wrong[0], "missing"), here.get(wrong[0], "missing")
         raise ValueError(
-            f"{newest} is of another model: {name} is {stored.get(name, 'missing')} there and "
-            f"{shapes[name]} here. Choose another folder, or load that model."
+            f"{newest} is of another model: {wrong[0]} is {there} there and {ours} here. "
+            "Choose another folder, or load that model."
         )
+
+
+def _temporary_name(final: Path) -> Path:
+    return final.with_name(f"{final.name}.part-{os.getpid()}-{threading.get_ident()}")
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take its name away first: a run that is killed here leaves no half of a checkpoint."""
+    gone = checkpoint.with_name(f"{checkpoint.name}.part-0")
+    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(checkpoint.rename(gone), ignore_errors=True)
 
 
 def _digest(path: Path) -> str:
@@ -206,6 +237,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _digest_of(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
 def _force_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    if path.is_dir() and os.name != "posix":
+        return  # only there can a folder be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

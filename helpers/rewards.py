@@ -26,6 +26,7 @@ def call(
     completions: Sequence[str],
     *,
     step: int,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Call the reader's function, and refuse what cannot be a reward.
 
@@ -34,8 +35,9 @@ def call(
         prompts: (B,); the function gets a copy.
         completions: (B,); likewise.
         step: for messages.
+        dtype: of the result; a number that it cannot hold is refused.
     Returns:
-        (B,) float64.
+        (B,) float.
     Raises:
         ValueError: not one finite number for each completion.
     """
@@ -48,12 +50,13 @@ def call(
         raise ValueError(f"{wanted}completions; it returned {got!r:.80} ({error}).") from error
     if rewards.shape != (count,):
         raise ValueError(f"{wanted}completions; it returned the shape {tuple(rewards.shape)}.")
-    for row in (~rewards.isfinite()).nonzero()[:1, 0].tolist():
+    for row in (~rewards.to(dtype).isfinite()).nonzero()[:1, 0].tolist():
         raise ValueError(
-            f"{wanted}completions, all finite; it returned {float(rewards[row])} for completion "
-            f"{row}: prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
+            f"{wanted}completions, all finite in {str(dtype).removeprefix('torch.')}; "
+            f"it returned {float(rewards[row])} for completion {row}: "
+            f"prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
         )
-    return rewards
+    return rewards.to(dtype)
 
 
 # ------------------------------------------------------------------------------------- rules

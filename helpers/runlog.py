@@ -5,6 +5,7 @@ checkpoint had not reached are written again.
 """
 
 import csv
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 
 from helpers.train import Record
+
+COLUMNS = [field.name for field in dataclasses.fields(Record) if field.repr]  # but the texts
 
 
 def provenance(**details: Any) -> dict[str, Any]:
@@ -39,29 +42,46 @@ def record(records: Iterable[Record], path: str | Path, **details: Any) -> Itera
     """Pass records on, and write each one down before it is passed.
 
     Args:
-        records: of `train.train`.
+        records: of `train.train`. Several processes: only the main one should write them down.
         path: of the CSV. Rows from the first record's step on are replaced.
-        details: see `provenance`; written to the same name with `.json` at the end.
+        details: see `provenance`; written to the same name with `.json` at the end, with the
+            seconds that all steps of the CSV took.
     Returns:
         An iterator of the same records.
+    Raises:
+        ValueError: the file has other columns, and is left as it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    about, started = provenance(**details), time.perf_counter()
+    header = _read(path)[:1]
+    if header not in ([], [COLUMNS]):
+        raise ValueError(
+            f"{path} has other columns than this run: {header[0]}, and not {COLUMNS}. Choose "
+            "another name, or move that file away."
+        )
+    about = provenance(**details)
+    _write_about(path, about)  # at once: a killed run should say where it comes from, too
+    return _record(records, path, about)
+
+
+def _record(records: Iterable[Record], path: Path, about: dict[str, Any]) -> Iterator[Record]:
     iterator = iter(records)
     try:
         for number, one in enumerate(iterator):
-            numbers = one.numbers()
-            if number == 0:
-                _begin(path, list(numbers), keep_below=one.step)
-            with path.open("a", newline="") as file:
-                csv.writer(file).writerow(numbers.values())
+            try:
+                if number == 0:
+                    _begin(path, keep_below=one.step)
+                _append(path, one)
+            except BaseException as error:
+                if not isinstance(error, Exception):  # Ctrl-C: a checkpoint of this step will be
+                    _begin(path, keep_below=one.step)  # written, so its row must be, and once
+                    _append(path, one)
+                raise
             yield one
     finally:
         if hasattr(iterator, "close"):
             iterator.close()  # so that the run writes its checkpoint now
-        about["seconds"] = round(time.perf_counter() - started, 1)
-        _write(path.with_suffix(".json"), json.dumps(about, indent=1, default=str) + "\n")
+        _write_about(path, about)
 
 
 def load(path: str | Path) -> list[dict[str, float]]:
@@ -70,41 +90,67 @@ def load(path: str | Path) -> list[dict[str, float]]:
     Args:
         path: of the CSV.
     Raises:
-        ValueError: a row is not as long as the header. The message names its line.
+        FileNotFoundError: there is no such file.
+        ValueError: a row is cut off or is not of numbers. The message names its line.
     """
-    with Path(path).open(newline="") as file:
-        header, *rows = list(csv.reader(file))
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no recorded run {path}.")
+    header, *rows = _read(Path(path)) or [[]]
+    found = []
     for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
+        try:
+            found.append(dict(zip(header, map(float, row), strict=True)))
+        except ValueError as error:
             raise ValueError(
-                f"{path}, line {line}: {len(row)} numbers, but the header has {len(header)}."
-            )
-    return [dict(zip(header, map(float, row), strict=True)) for row in rows]
+                f"{path}, line {line}: {row!r:.60} is not one number for each of the "
+                f"{len(header)} columns ({error})."
+            ) from error
+    return found
 
 
-def _begin(path: Path, names: list[str], *, keep_below: int) -> None:
+def _read(path: Path) -> list[list[str]]:
+    """All lines; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _begin(path: Path, *, keep_below: int) -> None:
     """A file with the header and the rows before a step; a row that was cut off is dropped."""
-    kept: list[list[str]] = []
-    if path.exists() and keep_below > 0:
-        with path.open(newline="") as file:
-            old = list(csv.reader(file))
-        if old and old[0] != names:
-            raise ValueError(f"{path} has other columns ({old[0]}) than this run ({names}).")
-        kept = [row for row in old[1:] if len(row) == len(names) and float(row[0]) < keep_below]
-    lines = [",".join(names), *(",".join(row) for row in kept)]
-    _write(path, "".join(f"{line}\n" for line in lines))
+    kept = [row for row in _read(path)[1:]
+            if len(row) == len(COLUMNS) and int(row[0]) < keep_below]  # fmt: skip
+    _write(path, "".join(",".join(row) + "\n" for row in (COLUMNS, *kept)))
+
+
+def _append(path: Path, one: Record) -> None:
+    numbers = one.numbers()
+    line = ",".join(repr(numbers[name]) for name in COLUMNS) + "\n"
+    with path.open("a", newline="", encoding="utf-8") as file:
+        file.write(line)  # one write: a killed run leaves all of a row or nothing
+
+
+def _write_about(path: Path, about: dict[str, Any]) -> None:
+    rows = [row for row in _read(path)[1:] if len(row) == len(COLUMNS)]
+    seconds = sum(float(row[COLUMNS.index("seconds")]) for row in rows)  # of all restarts
+    text = json.dumps(about | {"seconds": round(seconds, 1)}, indent=1, default=str)
+    _write(path.with_suffix(".json"), text + "\n")
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file under another name and rename it: nobody ever sees half of it."""
     temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
-    temporary.write_text(text, newline="")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, newline="", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _commit() -> str:
-    """The commit of the course, or "unknown" where it is not a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    """The commit of the course, "-dirty" if files were changed since; "unknown" without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always",
+               "--dirty", "--abbrev=12", "--exclude=*"]  # fmt: skip
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -9,6 +9,7 @@ Left out of what is usual at full size: several updates on one batch, and with t
 clipping (PPO, GRPO); learning-rate schedules; weights sharded over devices.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +29,7 @@ from helpers import (
     reference,
     rewards,
     rollout,
+    settings,
     value_head,
 )
 from helpers.models import LanguageModel
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 RewardFunction = Callable[[list[str], list[str]], Any]
-BASELINES = ("none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)")
+BASELINES = settings.BASELINES
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ def train(
 ) -> Iterator[Record]:
     """Train a language model in place, one step for each record that is asked for.
 
-    However the run ends (all steps done, iterator closed, Ctrl-C, an exception), the weights
-    are those after the last whole step, and with a folder there is a checkpoint of them.
+    However the run ends (all steps done, iterator closed, Ctrl-C, an exception), with a folder
+    there is a checkpoint of the weights after the last whole step. Only an interrupt in the
+    instant in which they are moved goes back to the checkpoint before.
 
     Args:
         lm: the policy; its weights are moved.
@@ -118,28 +121,32 @@ def train(
     Raises:
         ValueError: a setting or a checkpoint cannot work; while iterating: the reward is not B
             finite numbers, or the gradient is not finite. Messages name the step.
+        OSError: a checkpoint could not be written; the one before is still there.
     Source: chapter 07.
     """
-    loop = Loop(lm, list(prompts), reward, config or Config(), ref_policy, accelerator)
+    loop = Loop(lm, prompts, reward, config or Config(), ref_policy, accelerator)
     if folder is not None:
         checkpoints.resume(loop.state, lm.model, Path(folder), loop.config)
     return _run(loop, folder if loop.rank == 0 else None)
 
 
 def _run(loop: "Loop", folder: str | Path | None) -> Iterator[Record]:
-    """Steps and checkpoints. The first checkpoint is from before the first step."""
+    """Steps and checkpoints. The first checkpoint is from before the first step.
+
+    A record is handed out before the checkpoint that follows it: whoever writes records down has
+    written all of them up to the checkpoint that a killed run goes on from.
+    """
 
     def save() -> None:
         if folder is not None and loop.state.whole and loop.state.saved_step != loop.state.step:
             checkpoints.save(loop.state, loop.lm, Path(folder), loop.config)
 
-    save()
     try:
+        save()
         while loop.state.step < loop.config.steps:
-            record = loop.step()
+            yield loop.step()
             if loop.state.step % loop.config.checkpoint_every == 0:
                 save()
-            yield record
     finally:
         save()
 
@@ -150,7 +157,7 @@ class Loop:
     def __init__(
         self,
         lm: LanguageModel,
-        prompts: list[str],
+        prompts: Sequence[str],
         reward: RewardFunction,
         config: Config,
         ref_policy: LanguageModel | None = None,
@@ -168,11 +175,12 @@ class Loop:
         Raises:
             ValueError: a setting cannot work.
         """
-        self.lm, self.prompts, self.reward = lm, prompts, reward
+        self.lm, self.reward = lm, reward
         self.config, self.ref_policy, self.accelerator = config, ref_policy, accelerator
         self.rank = accelerator.process_index if accelerator else 0
         self.processes = accelerator.num_processes if accelerator else 1
-        _check(self)
+        settings.check(config, lm, prompts, reward, ref_policy, processes=self.processes)
+        self.prompts = list(prompts)
         lm.model.eval()  # no dropout: who is scored is who sampled
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
         self.decoder: graphs.Decoder | None = None
@@ -185,9 +193,9 @@ class Loop:
         Raises:
             ValueError: see `train`.
         """
-        started = time.perf_counter()
+        started, state = time.perf_counter(), self.state
         generator = torch.Generator()
-        generator.set_state(self.state.chance)
+        generator.set_state(state.chance)
         try:
             with _autocast(self.lm):
                 asked, batch, completions = self.write(generator)
@@ -196,11 +204,9 @@ class Loop:
                 self.credit(batch, advantages)
             norm = self.uphill()
         except Exception as error:
-            error.add_note(f"In step {self.state.step}. The weights are those before it.")
+            if state.whole:
+                error.add_note(f"In step {state.step}. The weights are those before it.")
             raise
-        self.state.step, self.state.memory = self.state.step + 1, memory
-        self.state.chance, self.state.whole = generator.get_state(), True
-
         columns = {
             "reward": rewards, "entropy": batch.entropies.sum(1), "nll": -batch.old_logprobs.sum(1),
             "kl": divergences.sum(1), "length": batch.lengths, "finished": batch.finished,
@@ -209,11 +215,15 @@ class Loop:
         table = self._gather(torch.stack([c.to(rewards) for c in columns.values()], dim=1))
         means: dict[str, Any] = dict(zip(columns, table.mean(0).tolist(), strict=True))
         written, seconds = float(table[:, 4].sum()), time.perf_counter() - started
-        return Record(
-            step=self.state.step - 1, reward_std=float(table[:, 0].std(correction=0)), **means,
+        record = Record(
+            step=state.step, reward_std=float(table[:, 0].std(correction=0)), **means,
             grad_norm=norm, seconds=seconds, tokens_per_second=written / seconds,
             prompts=asked, completions=completions, rewards=rewards.tolist(),
         )  # fmt: skip
+        chance = generator.get_state()
+        # Last of all, so that no interrupt leaves a step that is noted and has no record.
+        state.step, state.memory, state.chance, state.whole = state.step + 1, memory, chance, True
+        return record
 
     def write(self, generator: torch.Generator) -> tuple[list[str], RolloutBatch, list[str]]:
         """Draw prompts, and sample a group of completions to each.
@@ -254,9 +264,10 @@ class Loop:
         Raises:
             ValueError: the reward is not B finite numbers.
         """
-        paid = rewards.call(self.reward, asked, completions, step=self.state.step)
-        paid = paid.to(batch.old_logprobs)  # (B,)
         penalties = torch.zeros_like(batch.old_logprobs)
+        paid = rewards.call(
+            self.reward, asked, completions, step=self.state.step, dtype=penalties.dtype
+        ).to(penalties.device)  # (B,)
         divergences = torch.full_like(penalties, torch.nan)
         if self.ref_policy is not None:
             ref_logprobs, divergences = reference.compare(
@@ -343,11 +354,13 @@ class Loop:
         """
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.max_grad_norm)
         if not bool(norm.isfinite()):
-            bad = [name for name, p in self.lm.model.named_parameters()
-                   if p.grad is not None and not bool(p.grad.isfinite().all())]  # fmt: skip
+            lengths = {name: float(p.grad.norm()) for name, p in self.lm.model.named_parameters()
+                       if p.grad is not None}  # fmt: skip
+            bad = [name for name, length in lengths.items() if not math.isfinite(length)]
             raise ValueError(
-                f"step {self.state.step}: the gradient of {len(bad)} tensors is not finite, first "
-                f"of {bad[:1]}. Lower lr ({self.config.lr}), or look at the size of the rewards."
+                f"step {self.state.step}: the gradient is not finite in {len(bad)} of "
+                f"{len(lengths)} tensors, first in {(bad or list(lengths))[0]}. Lower lr "
+                f"({self.config.lr}), or look at the size of the rewards."
             )
         self.state.whole = False  # until the step is noted down
         self.state.optimizer.step()
@@ -374,26 +387,3 @@ def _autocast(lm: LanguageModel) -> AbstractContextManager:
     """bfloat16 on CUDA, where matrix products are faster in it; a CPU is slower."""
     device = lm.model.device.type
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
-
-
-def _check(loop: Loop) -> None:
-    """Refuse settings that cannot work, in words."""
-    config = loop.config
-    if config.baseline not in BASELINES:
-        raise ValueError(f"no baseline {config.baseline!r}; there are {list(BASELINES)}.")
-    baselines.check(config.baseline, config.group_size)
-    if not loop.prompts or isinstance(loop.prompts, str):
-        raise ValueError("prompts must be a list of at least one string.")
-    if config.prompts_per_step < 1 or config.prompts_per_step % loop.processes:
-        raise ValueError(
-            f"prompts_per_step ({config.prompts_per_step}) must be a positive multiple of the "
-            f"number of processes ({loop.processes}): groups stay whole."
-        )
-    if config.kl_coef and loop.ref_policy is None:
-        raise ValueError(f"kl_coef is {config.kl_coef}, but there is no ref_policy to stay near.")
-    if not (config.lr > 0 and config.max_grad_norm > 0 and config.checkpoint_every > 0):
-        raise ValueError("lr, max_grad_norm and checkpoint_every must be above 0.")
-    longest = loop.lm.encode(loop.prompts)[0].shape[1]  # refuses prompts that cannot be read
-    rollout.check_limits(loop.lm.context_length, longest, config.max_new_tokens, config.group_size)
-    if not config.temperature > 0 or config.tokens_per_micro_batch < 1:
-        raise ValueError("temperature and tokens_per_micro_batch must be above 0.")

@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's library
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+import runs
 import torch
 from hypothesis import settings
 
@@ -34,6 +35,16 @@ def table(world, generator) -> tabular.TablePolicy:
 @pytest.fixture(scope="session")
 def reviews() -> models.LanguageModel:
     return models.load(models.REVIEWS_MODEL)
+
+
+@pytest.fixture(scope="session")
+def unkilled(tmp_path_factory):
+    """Records, rows and final weights of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("unkilled")
+    lm = runs.fresh()
+    log = folder / "log.csv"
+    records = list(runs.runlog.record(runs.start(lm, folder=folder / "run"), log))
+    return runs.numbers(records), runs.rows(log), runs.weights(lm)
 
 
 @pytest.fixture(params=["no end", "one word left", "wide"])

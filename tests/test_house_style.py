@@ -40,6 +40,7 @@ FLOORS = [
         "reference",
         "value_head",
         "checkpoints",
+        "settings",
         "train",
         "runlog",
     ],

@@ -1,12 +1,14 @@
 """Run / Stop: to the end, stopped, restarted, failing, clicked twice; no thread is left."""
 
+import contextlib
 import threading
 import time
 
 import pytest
 import torch
 
-from helpers import baselines, plotting, tabular, widgets, worlds
+from helpers import baselines, checkpoints, models, plotting, tabular, train, widgets, worlds
+from helpers.widgets import live as live_module
 
 SECONDS = 20  # far more than anything here takes, for a busy machine
 
@@ -115,6 +117,168 @@ def test_choices_freeze_at_the_start_and_pictures_are_few():
     assert live.wait(SECONDS)
     assert len(live.runs[0].records) == 50 and live.runs[0].settings["steps"] == 50
     assert len(drawn) < 50 / 2, "a picture a record is too many"
+
+
+# ------------------------------------------------------------ Stop, while the reader's code hangs
+
+
+def stopped_within(live, seconds=1.6):
+    """Press Stop; the target is 1 s on an idle machine."""
+    asked = time.monotonic()
+    live.halt.click()
+    assert live.wait(SECONDS), "Stop was not heard"
+    taken = time.monotonic() - asked
+    assert taken < seconds, f"Stop was heard after {taken:.2f} s"
+    assert not live.run.disabled and not live.reset.disabled and live.halt.disabled
+    assert not live.running and live.runs[-1].status == "stopped"
+
+
+def started(live, entered):
+    live.run.click()
+    assert entered.wait(SECONDS)
+
+
+def test_stop_ends_a_python_loop_that_never_returns_and_its_finally_is_run():
+    entered, cleaned = threading.Event(), []
+
+    def endless():
+        try:
+            yield {"step": 0.0}
+            entered.set()
+            while True:
+                with contextlib.suppress(Exception):  # which does not hold Stop up
+                    sum(range(100))
+        finally:
+            cleaned.append(threading.get_ident())
+
+    live = live_run(endless)
+    started(live, entered)
+    stopped_within(live)
+    assert cleaned, "the generator's finally was not run"
+    assert live.message.value == "stopped after 0 steps" and len(live.runs[0].records) == 1
+
+
+def sleepy(entered, seconds, after):
+    """A generator that waits outside Python, where no exception can reach it."""
+
+    def hang():
+        try:
+            yield {"step": 0.0}
+            entered.set()
+            time.sleep(seconds)
+            after.append("went on")
+            yield {"step": 1.0}
+        finally:
+            after.append("cleaned")
+
+    return hang
+
+
+def test_a_call_that_cannot_be_ended_is_given_up_and_ended_when_it_returns():
+    entered, after, before = threading.Event(), [], threading.active_count()
+    live = live_run(sleepy(entered, 3.0, after))
+    started(live, entered)
+    stopped_within(live)
+    assert "has not returned yet" in live.message.value and after == []
+    live.train = counting
+    live.run.click()  # at once
+    assert live.wait(SECONDS)
+    assert [run.status for run in live.runs] == ["stopped", "finished"]
+    shown = live.history.value, live.message.value, live.image.value
+    deadline = time.monotonic() + SECONDS
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert after == ["cleaned"], "the thread went on after its call returned"
+    assert threading.active_count() <= before, "a zombie"
+    assert (live.history.value, live.message.value, live.image.value) == shown
+    assert [len(run.records) for run in live.runs] == [1, 5]
+
+
+def test_a_run_that_was_given_up_touches_nothing_even_if_it_swallows_the_exception():
+    entered, gate, swallowed = threading.Event(), threading.Event(), []
+
+    def stubborn():
+        entered.set()
+        while not gate.is_set():
+            try:
+                time.sleep(2.0)  # longer than Stop waits
+            except BaseException as error:
+                swallowed.append(type(error))
+            gate.set()
+        yield {"step": 0.0}
+        swallowed.append("asked again")
+
+    live = live_run(stubborn)
+    started(live, entered)
+    stopped_within(live)
+    shown = live.history.value, live.message.value
+    assert gate.wait(SECONDS)
+    time.sleep(0.2)
+    assert live.runs[0].records == [] and live.runs[0].status == "stopped"
+    assert (live.history.value, live.message.value) == shown
+    assert swallowed in ([live_module.Stopped], []), swallowed
+
+
+def test_stop_does_not_break_into_the_generators_own_saving():
+    entered, saved = threading.Event(), []
+
+    def saving():
+        try:
+            for step in range(10_000):
+                entered.set()
+                time.sleep(0.01)
+                yield {"step": float(step)}
+        finally:
+            for _ in range(70):  # 0.7 s: longer than the grace
+                time.sleep(0.01)
+            saved.append("whole")
+
+    live = live_run(saving)
+    started(live, entered)
+    stopped_within(live)
+    assert saved == ["whole"] and "returned" not in live.message.value
+
+
+def test_pressing_stop_twice_or_at_any_moment_leaves_a_widget_that_works():
+    live = live_run(counting, lambda: {"steps": 10_000, "pause": 0.001})
+    for delay in (0.0, 0.0, 0.002, 0.01, 0.03):
+        live.run.click()
+        time.sleep(delay)
+        live.stop()
+        stopped_within(live)
+    live.stop()
+    live.settings = lambda: {"steps": 2}
+    live.run.click()
+    assert live.wait(SECONDS)
+    assert live.runs[-1].status == "finished" and len(live.runs) == 6
+
+
+def test_stop_leaves_a_checkpoint_of_a_training_run_whose_reward_hangs(reviews, tmp_path):
+    entered, calls = threading.Event(), []
+    lm = models.load(models.REVIEWS_MODEL)
+    config = train.Config(
+        steps=9, prompts_per_step=2, group_size=4, max_new_tokens=8, checkpoint_every=100
+    )
+
+    def hangs(prompts, completions):
+        calls.append(1)
+        while len(calls) > 3:
+            entered.set()
+        return [float(len(text)) for text in completions]
+
+    def run():
+        for record in train.train(lm, ["the film", "i"], hangs, config, folder=tmp_path):
+            yield record.numbers()
+
+    live = live_run(run)
+    started(live, entered)
+    stopped_within(live)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-000000", "step-000003"], "the checkpoint of the last whole step"
+    saved = models.load(tmp_path / "step-000003").model.state_dict()
+    for name, weight in lm.model.state_dict().items():
+        assert torch.equal(saved[name], weight), name
+    assert checkpoints.KEEP == 2
 
 
 # ------------------------------------------------------------------ the laboratory

@@ -2,10 +2,17 @@
 
 A loop in a cell, or in a button's callback, would block the kernel, and Stop would be heard when
 all is over. So the generator runs in a thread of its own, which sets the picture's bytes at most
-a few times a second; Stop raises a flag that the thread looks at after each record.
+a few times a second.
+
+Stop has three stages. It raises a flag that the thread looks at after each record. If no record
+comes in half a second, `Stopped` is raised inside the generator, which ends a loop in Python at
+once, and lets the generator's own `finally` write its checkpoint. A call that waits outside
+Python, as `time.sleep` does, cannot be ended so: after another half second the run is given up,
+and its thread may touch nothing any more. `Stopped` waits for it where the call returns.
 """
 
 import contextvars
+import ctypes
 import html
 import threading
 import time
@@ -20,6 +27,12 @@ from helpers import plotting
 from helpers.widgets import parts
 
 Record = Mapping[str, float]
+GRACE = 0.5  # seconds between two stages of Stop
+END = object()  # what the generator gives when it has nothing more to give
+
+
+class Stopped(BaseException):
+    """Raised in the reader's code by Stop. No `except Exception` catches it."""
 
 
 @dataclass
@@ -29,6 +42,37 @@ class Run:
     settings: dict[str, Any]
     records: list[Record] = field(default_factory=list)
     status: str = "running"  # then "finished", "stopped" or "failed"
+
+
+class _Worker:
+    """The thread of one run. `Stopped` may reach it only while it is in the reader's code."""
+
+    def __init__(self, work: Callable[["_Worker"], None]) -> None:
+        self.halt, self.over = threading.Event(), threading.Event()
+        self._lock, self._with_reader = threading.Lock(), False
+        context = contextvars.copy_context()
+        self.thread = threading.Thread(target=context.run, args=(work, self), daemon=True)
+
+    def ask(self, readers: Callable[[], Any]) -> Any:
+        """Call the reader's code, which `Stopped` may end."""
+        try:
+            self._with_reader = True
+            return readers()
+        finally:
+            with self._lock:
+                self._with_reader = False
+                self._raise(None)  # if one was on its way, the flag is enough now
+
+    def interrupt(self) -> None:
+        """Raise `Stopped` where the thread is, if that is in the reader's code."""
+        with self._lock:
+            if self._with_reader:
+                self._raise(Stopped)
+
+    def _raise(self, kind: type[BaseException] | None) -> None:
+        thread = ctypes.c_ulong(self.thread.ident or 0)
+        exception = None if kind is None else ctypes.py_object(kind)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, exception)
 
 
 class LiveRun(ipywidgets.VBox):
@@ -48,7 +92,7 @@ class LiveRun(ipywidgets.VBox):
         Args:
             train: called with the settings by name, in the worker thread. Yields a record a
                 step; it must make its own `torch.Generator` and set its own grad mode, because
-                both belong to a thread.
+                both belong to a thread. Its `finally` is run at Stop.
             settings: reads the choices, once a start, in the kernel's thread. A ValueError is a
                 refusal, and its words are shown.
             draw: all runs so far → a figure; must not use pyplot.
@@ -58,9 +102,8 @@ class LiveRun(ipywidgets.VBox):
         self.train, self.settings, self.draw, self.describe = train, settings, draw, describe
         self.runs: list[Run] = []
         self._pause = 1 / fps
-        self._lock, self._halt = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
-        self.running = False  # whether a run is under way
+        self._lock = threading.RLock()  # of all that is shown, and of the runs
+        self._worker: _Worker | None = None  # of the run that is under way; others are given up
         small = {"layout": {"width": "90px"}}
         self.run = ipywidgets.Button(description="Run", icon="play", **small)
         self.halt = ipywidgets.Button(description="Stop", icon="stop", disabled=True, **small)
@@ -87,20 +130,25 @@ class LiveRun(ipywidgets.VBox):
             except ValueError as error:
                 self.message.value = f"<b>{html.escape(str(error))}</b>"
                 return
-            self._halt.clear()
-            self.running = True
             self.runs.append(Run(settings))
             self.run.disabled = self.reset.disabled = True
             self.halt.disabled, self.message.value = False, "running …"
-            context = contextvars.copy_context()
-            self._thread = threading.Thread(
-                target=context.run, args=(self._work, self.runs[-1]), daemon=True
-            )
-            self._thread.start()
+            run = self.runs[-1]
+            self._worker = _Worker(lambda worker: self._work(worker, run))
+            self._worker.thread.start()
 
     def stop(self) -> None:
-        """Ask the run to end after its present step."""
-        self._halt.set()
+        """End the run: after its present step, or in the midst of it, or without it."""
+        with self._lock:
+            if self._worker is None or self._worker.halt.is_set():
+                return
+            self._worker.halt.set()
+            threading.Thread(target=self._see_to, args=(self._worker,), daemon=True).start()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way; one that was given up is not."""
+        return self._worker is not None
 
     def clear(self) -> None:
         """Forget all runs. Does nothing while one is under way."""
@@ -118,42 +166,79 @@ class LiveRun(ipywidgets.VBox):
         Returns:
             Whether nothing runs any more.
         """
-        if self._thread is not None:
-            self._thread.join(seconds)
-        return self._thread is None or not self._thread.is_alive()
+        worker = self._worker
+        return worker is None or worker.over.wait(seconds)
 
-    def _work(self, run: Run) -> None:
-        message, drawn = "", 0.0
+    def _see_to(self, worker: _Worker) -> None:
+        """The second and the third stage of Stop."""
+        if worker.over.wait(GRACE):
+            return
+        worker.interrupt()
+        if not worker.over.wait(GRACE):
+            late = "What it called has not returned yet: it is ended when it does."
+            self._end(worker, "stopped", late)
+
+    def _work(self, worker: _Worker, run: Run) -> None:
+        """In the run's thread: all of it, whatever happens."""
+        status, message = "stopped", ""
         try:
-            records = self.train(**run.settings)
-            for record in records:
-                run.records.append(record)
-                if self._halt.is_set():
-                    run.status = "stopped"
-                    records.close() if hasattr(records, "close") else None
-                    break
-                if time.monotonic() - drawn >= self._pause:
-                    self._show()
-                    drawn = time.monotonic()
-            else:
-                run.status = "finished"
+            status = self._follow(worker, run)
+        except Stopped:
+            pass
         except Exception as error:  # whatever the reader's own function raises
-            run.status, message = "failed", _explain(error, len(run.records))
-        try:
-            self._show()
-        except Exception as error:
-            message = _explain(error, len(run.records))
-        self.message.value = message or f"{run.status} after {max(0, len(run.records) - 1)} steps"
-        with self._lock:
-            self.running, self.halt.disabled = False, True
-            self.run.disabled = self.reset.disabled = False
+            status, message = "failed", _explain(error, len(run.records))
+        self._end(worker, status, message)
 
-    def _show(self) -> None:
+    def _follow(self, worker: _Worker, run: Run) -> str:
+        """Take records until there are no more, or Stop was pressed. Returns the status."""
+        records, drawn = iter(()), 0.0
+        try:
+            records = worker.ask(lambda: iter(self.train(**run.settings)))
+            while not worker.halt.is_set():
+                record = worker.ask(lambda: next(records, END))
+                if record is END:
+                    return "finished"
+                with self._lock:
+                    if worker is self._worker:  # not given up
+                        run.records.append(record)
+                if time.monotonic() - drawn >= self._pause:
+                    self._show(worker)
+                    drawn = time.monotonic()
+            return "stopped"
+        finally:
+            if hasattr(records, "close"):
+                records.close()  # its own `finally` is run now
+
+    def _end(self, worker: _Worker, status: str, message: str) -> None:
+        """Show how a run has ended, once; buttons back."""
+        with self._lock:
+            if worker is not self._worker:
+                return  # given up before
+            run = self.runs[-1]
+            run.status = status
+            done = f"{status} after {max(0, len(run.records) - 1)} steps"
+            if status != "failed":
+                message = f"{done}. {message}" if message else done
+            try:
+                self._show(worker)
+            except Exception as error:
+                message = _explain(error, len(run.records))
+            self.message.value = message
+            self.halt.disabled, self.run.disabled, self.reset.disabled = True, False, False
+            self._worker = None
+            worker.over.set()
+
+    def _show(self, worker: _Worker | None = None) -> None:
+        """Draw all runs; a worker that was given up meanwhile shows nothing."""
         lines = [
             f"<li>{html.escape(self.describe(run))}: <b>{run.status}</b></li>" for run in self.runs
         ]
-        self.history.value = f"<ol style='line-height: 1.4'>{''.join(lines)}</ol>" if lines else ""
-        self.image.value = plotting.png(self.draw(self.runs))
+        picture = plotting.png(self.draw(self.runs))
+        with self._lock:
+            if worker is self._worker:
+                items = "".join(lines)
+                self.history.value = f"<ol style='line-height: 1.4'>{items}</ol>" if lines else ""
+                self.image.value = picture
 
 
 def _explain(error: Exception, records: int) -> str:
