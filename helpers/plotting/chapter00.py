@@ -58,9 +58,7 @@ def reward_and_share(
     above, below = figure.subplots(2, 1, sharex=True)
     steps = range(1, len(rewards) + 1)
     above.plot(steps, rewards, color=COLORS["reward"], marker="o", markersize=3)
-    above.axhline(
-        start, color=COLORS["exact"], linestyle="--", label="the grammar's reviews, exact"
-    )
+    above.axhline(start, color=COLORS["exact"], linestyle="--", label="grammar's reviews, exact")
     above.set(ylabel="mean reward\n(praise − blame words)")
     below.plot(steps, shares, color=COLORS["policy"], marker="s", markersize=3)
     below.set(xlabel="step of gradient ascent", ylabel="share of texts\nthat are reviews")
@@ -68,5 +66,5 @@ def reward_and_share(
     for ax in (above, below):
         if mark is not None:
             ax.axvline(mark, color=COLORS["behavior"], linestyle=":", label="end of the first run")
-    above.legend(loc="center right")
+    above.legend(loc="upper left")
     return figure
