@@ -55,6 +55,8 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_serves(name, damage, 
     else:
         path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     refused(trained, "step-000004", name, "damaged", "go on from step-000002")
+    if name != "training.safetensors":
+        return  # the rest is the same whatever was damaged
     shutil.rmtree(trained / "step-000004")
     wanted, _, weights = unkilled
     lm = runs.fresh()

@@ -11,7 +11,7 @@ import torch
 
 from helpers import checkpoints, models
 
-KILLS = 5
+KILLS = 3
 WAIT = 120  # seconds, far more than anything here takes
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="kill -9 and SIGINT are POSIX's")
 
