@@ -229,7 +229,10 @@ def _remove(checkpoint: Path) -> None:
     """Take its name away first: a run that is killed here leaves no half of a checkpoint."""
     gone = checkpoint.with_name(f"{checkpoint.name}.part-0")
     shutil.rmtree(gone, ignore_errors=True)
-    shutil.rmtree(checkpoint.rename(gone), ignore_errors=True)
+    try:
+        shutil.rmtree(checkpoint.rename(gone), ignore_errors=True)
+    finally:
+        shutil.rmtree(gone, ignore_errors=True)  # what a Ctrl-C has left of it
 
 
 def _digest(path: Path) -> str:

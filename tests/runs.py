@@ -117,10 +117,12 @@ def interrupted(folder: str, log: str, changes: dict) -> None:
     torch.set_num_threads(1)
     lm = fresh()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    records = runlog.record(start(lm, folder=folder, **changes), log)
     try:
         Path(folder).with_name("started").touch()
-        for _ in runlog.record(start(lm, folder=folder, **changes), log):
+        for _ in records:
             pass
+        os._exit(0)  # not through the clean-up of multiprocessing, which Ctrl-C may break
     except KeyboardInterrupt:
         os._exit(77)
 

@@ -46,7 +46,7 @@ PLACES = [
     ("checkpoints._digest_of", 3),
     ("Path.rename", 2),  # all but the name
     ("Path:after.rename", 3),  # in the midst of removing the old one
-    ("shutil.rmtree", 4),
+    ("shutil.rmtree", 2),
     ("checkpoints:after.save", 2),  # between a checkpoint and what follows
     ("runlog._append", 2),  # between a step and its row; no checkpoint was due
     ("runlog._append", 4),  # likewise, before a checkpoint
