@@ -15,7 +15,7 @@ from benchmarks import meters, peers, workloads
 from benchmarks.workloads import GROUP_SIZE, PROMPTS, Workload
 from helpers import logprobs
 from helpers.rollout import RolloutBatch
-from helpers.train import RewardFunction
+from helpers.train import Reward
 
 
 @dataclass
@@ -54,16 +54,14 @@ def timed(side: Side, meter: meters.FlopMeter, step: Callable[[], float]) -> Non
     side.flops.append(meter.flops - flops)
 
 
-def our_step(work: Workload, asked: list[str], pay: RewardFunction, activation: str) -> Any:
+def our_step(work: Workload, asked: list[str], pay: Reward, activation: str) -> Any:
     """Our loop's step, and the meter of its model."""
     loop = workloads.our_loop(work, asked, pay, activation=activation)
     step: Callable[[], float] = lambda: loop.step().length * PROMPTS * GROUP_SIZE  # noqa: E731
     return step, meters.FlopMeter(loop.lm.model)
 
 
-def beside_plain(
-    work: Workload, pay: RewardFunction, *, activation: str, steps: int
-) -> tuple[Side, Side]:
+def beside_plain(work: Workload, pay: Reward, *, activation: str, steps: int) -> tuple[Side, Side]:
     """Our steps and those of the plain loop, in turn.
 
     Args:

@@ -9,15 +9,13 @@ from transformers import DynamicCache, GPT2LMHeadModel, PreTrainedTokenizerFast
 from benchmarks import workloads
 from benchmarks.workloads import EOS, GROUP_SIZE, LR, MAX_GRAD_NORM, PROMPTS, Workload
 from helpers import advantages, logprobs, losses
-from helpers.train import RewardFunction
+from helpers.train import Reward
 
 
 class PlainLoop:
     """REINFORCE with nothing saved: repeated prompts, rows that stay, one padded pass."""
 
-    def __init__(
-        self, work: Workload, asked: list[str], pay: RewardFunction, *, activation: str
-    ) -> None:
+    def __init__(self, work: Workload, asked: list[str], pay: Reward, *, activation: str) -> None:
         """Load the starting weights.
 
         Args:
@@ -87,7 +85,7 @@ def trl_classes(name: str) -> tuple[Any, Any]:
 
 
 def trl_trainer(
-    name: str, work: Workload, asked: list[str], pay: RewardFunction, *,
+    name: str, work: Workload, asked: list[str], pay: Reward, *,
     activation: str, steps: int, folder: str, seen: dict[str, Any] | None = None,
 ) -> Any:  # fmt: skip
     """TRL's trainer with what our loop does too: one update a batch, no KL term, no schedule.

@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from helpers.models import LanguageModel
-from helpers.train import Config, Loop, RewardFunction
+from helpers.train import Config, Loop, Reward
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
@@ -163,7 +163,7 @@ def half_equal(asked: list[str], completions: list[str]) -> list[float]:
 
 
 def our_loop(
-    work: Workload, asked: list[str], pay: RewardFunction = reward, *,
+    work: Workload, asked: list[str], pay: Reward = reward, *,
     activation: str = ACTIVATION, **settings: Any,
 ) -> Loop:  # fmt: skip
     """The project's loop on a workload, with its own copy of the starting weights.

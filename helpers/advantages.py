@@ -61,6 +61,23 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
     return minus_group_mean(rewards) / (rewards.std(-1, keepdim=True) + epsilon)
 
 
+def zero_where_equal(advantages: Tensor, rewards: Tensor) -> Tensor:
+    """Exactly 0 where a whole group has one reward, whatever rounding has left there.
+
+    Three rewards of 0.1 have a mean that is not 0.1 in binary. What differs by at most 8 units
+    in the last place is taken for equal.
+
+    Args:
+        advantages: (..., K) float, reward units; a row is a group.
+        rewards: (..., K) float, reward units: what they come from.
+    Returns:
+        (..., K) float, reward units.
+    """
+    rounding = 8 * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
+    spread = rewards.amax(-1, keepdim=True) - rewards.amin(-1, keepdim=True)
+    return advantages.masked_fill(spread <= rounding, 0.0)
+
+
 def _group_size(rewards: Tensor, *, least: int) -> int:
     size = rewards.shape[-1] if rewards.ndim else 0
     if size < least:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,7 +27,10 @@ from helpers import models
 from helpers.models import LanguageModel
 
 KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
-FREE_TO_CHANGE = {"steps", "checkpoint_every"}  # settings that a resumed run may have changed
+FREE_TO_CHANGE = {  # settings that a resumed run may have changed: they change no number
+    "steps", "checkpoint_every", "tokens_per_micro_batch", "share_prompts",
+    "skip_zero_advantages", "graph_decode",
+}  # fmt: skip
 
 
 @dataclass
@@ -38,7 +42,7 @@ class State:
     step: int = 0  # whole steps done
     memory: dict[str, Tensor] = field(default_factory=dict)  # of the baseline
     saved_step: int | None = None  # of the newest checkpoint
-    whole: bool = True  # False from when weights are moved until all of the step is noted
+    between_steps: bool = True  # False while a step has moved weights and is not counted yet
 
     @staticmethod
     def fresh(model: nn.Module, *, lr: float, seed: int) -> "State":
@@ -72,6 +76,7 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
     try:
         temporary.mkdir(parents=True)
         models.save(lm, temporary)
+        _check_names(temporary, lm.model)
         save_file(_tensors(state, lm.model), temporary / "training.safetensors")
         about = {"step": state.step, "config": dataclasses.asdict(config)}
         _write_about(temporary, about)
@@ -102,7 +107,7 @@ def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
         state: fresh; filled in place.
         model: its weights are replaced.
         folder: of the run; need not exist.
-        config: must be the one of the run, but for `steps` and `checkpoint_every`.
+        config: must be the one of the run, but for `steps` and what changes no number.
     Raises:
         ValueError: the newest checkpoint is damaged, or of another run. Nothing was changed.
     """
@@ -119,9 +124,17 @@ def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
         model.load_state_dict(weights, strict=False)  # tied weights are stored once
         _fill(state, tensors, model)
         state.step = state.saved_step = int(about["step"])
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run has left that was killed while it wrote.
+
+    Args:
+        folder: of the run; need not exist. Nobody else may be writing there.
+    """
     for rest in folder.glob("step-*.part-*") if folder.is_dir() else ():
         if re.fullmatch(r"step-\d{6,}\.part-[\d-]+", rest.name):
-            shutil.rmtree(rest, ignore_errors=True)  # of a run that was killed while it wrote
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def _tensors(state: State, model: nn.Module) -> dict[str, Tensor]:
@@ -152,7 +165,8 @@ def _whole_names(folder: Path) -> list[Path]:
     """Checkpoints by step; a temporary one has another name."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if re.fullmatch(r"step-\d{6,}", p.name))
+    found = (p for p in folder.iterdir() if re.fullmatch(r"step-\d{6,}", p.name))
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _write_about(folder: Path, about: dict[str, Any]) -> None:
@@ -218,6 +232,22 @@ def _check_fits(newest: Path, weights: dict[str, Tensor], model: nn.Module) -> N
         raise ValueError(
             f"{newest} is of another model: {wrong[0]} is {there} there and {ours} here. "
             "Choose another folder, or load that model."
+        )
+
+
+def _check_names(folder: Path, model: nn.Module) -> None:
+    """Refuse now what could not be read back: some models are stored under other names."""
+    path = folder / "model.safetensors"
+    stored: set[str] = set()
+    if path.is_file():
+        with safe_open(path, framework="pt") as file:
+            stored = set(file.keys())
+    missing = [name for name, _ in model.named_parameters() if name not in stored]
+    if missing:
+        raise ValueError(
+            f"{type(model).__name__} does not store its weights under their own names in one file "
+            f"({missing[0]} is not in {path.name}), so that a run could not go on from it. Train "
+            "it without a folder, or save it yourself"
         )
 
 

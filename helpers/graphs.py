@@ -187,7 +187,7 @@ class Decoder:
 
 
 def supported(model: nn.Module) -> bool:
-    """Whether a model can be decoded so: it takes positions, and its cache is plain.
+    """Whether a model can be decoded so: it takes positions and masks, and its cache is plain.
 
     Args:
         model: any causal LM of `transformers`.
@@ -195,4 +195,6 @@ def supported(model: nn.Module) -> bool:
     takes = inspect.signature(model.forward).parameters
     if "position_ids" not in takes or "past_key_values" not in takes:
         return False
-    return caches.has_plain_cache(model)
+    # Eager attention would add the mask of 0 and 1 to its scores; sdpa masks with it.
+    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return attention == "sdpa" and caches.has_plain_cache(model)

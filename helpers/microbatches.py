@@ -1,7 +1,7 @@
 """Scoring a batch piece by piece, with prompts read once: same gradient, less work and memory.
 
-Two devices, both only about speed. Completions of similar length are scored together, so that
-little padding is computed. And a prompt is read once a step, not once a completion and
+Two tricks, both only about speed. Completions of similar length are scored together, so that
+little padding is computed. And a prompt is read once, not once a completion and
 micro-batch: its keys and values are cut loose from their graph, every micro-batch adds its
 gradient to them, and at the end one backward pass takes the sums through the prompts.
 """
@@ -83,9 +83,7 @@ class SharedPrompts:
             past_key_values=cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         self._read = [output.logits[:, -1], *caches.cached_tensors(cache)]
-        self._loose = [tensor.detach() for tensor in self._read]
-        if torch.is_grad_enabled():
-            self._loose = [tensor.requires_grad_() for tensor in self._loose]
+        self._loose = [t.detach().requires_grad_(t.requires_grad) for t in self._read]
 
     def logits(self, piece: RolloutBatch, rows: Tensor) -> Tensor:
         """Logits that predict each token of some completions.
@@ -115,7 +113,8 @@ class SharedPrompts:
             for read, loose in zip(self._read, self._loose, strict=True)
             if loose.grad is not None
         ]
-        torch.autograd.backward([read for read, _ in met], [grad for _, grad in met])
+        if met:  # frozen layers meet nothing
+            torch.autograd.backward([read for read, _ in met], [grad for _, grad in met])
 
 
 def score(
@@ -123,30 +122,42 @@ def score(
     batch: RolloutBatch,
     rows: Tensor,
     *,
+    group_size: int,
     budget: int,
     temperature: float = 1.0,
-    shared: SharedPrompts | None = None,
+    share_prompts: bool = True,
 ) -> Iterator[tuple[Tensor, RolloutBatch, Tensor, Tensor]]:
     """Score some rows of a batch, one micro-batch at a time.
 
+    With gradients on, call backward on each micro-batch before asking for the next; after the
+    last one, what they have left at the shared prompts is taken into the weights.
+
     Args:
         model: the policy that scores.
-        batch: sampled.
+        batch: sampled; rows of one prompt are neighbours.
         rows: (n,) int64: which rows.
+        group_size: completions a prompt.
         budget: see `split`.
         temperature: that of sampling.
-        shared: the prompts of the whole batch, if they have been read.
+        share_prompts: read each prompt once, where the model's cache allows it.
     Yields:
         rows (m,) of a micro-batch, `select(batch, rows)`, the logits (m, T, V) of the scoring
         distribution, and the log-probabilities (m, T) of its tokens, nats, 0 outside the mask.
     """
+    if not len(rows):
+        return
+    shared = None
+    if share_prompts and caches.has_plain_cache(model):
+        shared = SharedPrompts(model, batch, rows, group_size=group_size)
     padding = 0 if shared else batch.prompt_ids.shape[1]
-    for piece in split(batch.lengths[rows], budget=budget, prompt_tokens=padding):
-        part = select(batch, rows[piece])
-        logits = shared.logits(part, rows[piece]) if shared else _plain_logits(model, part)
+    for some in split(batch.lengths[rows], budget=budget, prompt_tokens=padding):
+        part = select(batch, rows[some])
+        logits = shared.logits(part, rows[some]) if shared else _plain_logits(model, part)
         logits = logprobs.sampling_logits(rollout.at_least_float32(logits), temperature=temperature)
         scores = logprobs.token_logprobs(logits, part.completion_ids)
-        yield rows[piece], part, logits, scores.masked_fill(~part.completion_mask, 0.0)
+        yield rows[some], part, logits, scores.masked_fill(~part.completion_mask, 0.0)
+    if shared and torch.is_grad_enabled():
+        shared.backward()
 
 
 def _plain_logits(model: nn.Module, batch: RolloutBatch) -> Tensor:

@@ -56,15 +56,17 @@ class LanguageModel:
         """
         if isinstance(prompts, str) or not prompts:
             raise ValueError("prompts must be a list of at least one string.")
-        rows: list[list[int]] = [self.tokenizer(prompt).input_ids for prompt in prompts]
-        rows = [row[:-1] if len(row) > 1 and row[-1] in self.eos_ids else row for row in rows]
+        rows: list[list[int]] = [self._read(prompt) for prompt in prompts]
+        unknown = self.tokenizer.unk_token_id
+        if unknown in (self.tokenizer.bos_token_id, *self.eos_ids):
+            unknown = None  # GPT-2's tokenizer has one token for all three, and knows every text
         for prompt, row in zip(prompts, rows, strict=True):
             if not row:
                 raise ValueError(
                     f"prompt {prompt!r} has no tokens: a causal model needs at least one to "
                     "predict from. Start it with a word or the tokenizer's BOS token."
                 )
-            if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in row:
+            if unknown is not None and unknown in row:
                 raise ValueError(
                     f"prompt {prompt[:40]!r} has words that this tokenizer does not know. The "
                     "shipped model knows only the words of its grammar: worlds.REVIEWS.words."
@@ -81,6 +83,15 @@ class LanguageModel:
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(width) >= width - lengths.unsqueeze(1)  # (B, P)
         return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _read(self, prompt: str) -> list[int]:
+        """Ids of a prompt: with the BOS that its tokenizer adds, without an EOS that it adds."""
+        ids: list[int] = self.tokenizer(prompt).input_ids
+        written: list[int] = self.tokenizer(prompt, add_special_tokens=False).input_ids
+        if len(ids) > 1 and ids[-1] in self.eos_ids and ids[-1:] != written[-1:]:
+            ids = ids[:-1]
+        bos = self.tokenizer.bos_token_id
+        return ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids
 
     def decode(self, completion_ids: Tensor, lengths: Tensor) -> list[str]:
         """Text of each completion, without special tokens and without what follows its end.

@@ -8,13 +8,12 @@ like R, because the gradient that they carry themselves is zero on average (chap
 import torch
 from torch import Tensor, nn
 
-from helpers import kl, microbatches
-from helpers.microbatches import SharedPrompts
+from helpers import caches, kl, microbatches
 from helpers.rollout import RolloutBatch
 
 
 @torch.no_grad()
-def compare(
+def measure(
     policy: nn.Module,
     ref_policy: nn.Module,
     batch: RolloutBatch,
@@ -40,19 +39,16 @@ def compare(
             Their sum over a completion has the mean KL(π(·|c) ‖ π_ref(·|c)): chapter 01's chain
             rule for log-probabilities, for divergences.
     """
-    scored = []
-    for model in (policy, ref_policy):
-        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
-        shared = SharedPrompts(model, batch, rows, group_size=group_size) if share_prompts else None
-        scored.append(
-            microbatches.score(
-                model, batch, rows, budget=budget, temperature=temperature, shared=shared
-            )
+    rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+    scored = [
+        microbatches.score(
+            model, batch, rows, group_size=group_size, budget=budget, temperature=temperature,
+            share_prompts=share_prompts and all(map(caches.has_plain_cache, (policy, ref_policy))),
         )
-    ref_logprobs, divergences = (
-        torch.zeros_like(batch.old_logprobs),
-        torch.zeros_like(batch.old_logprobs),
-    )
+        for model in (policy, ref_policy)
+    ]  # fmt: skip
+    ref_logprobs = torch.zeros_like(batch.old_logprobs)
+    divergences = torch.zeros_like(ref_logprobs)
     for (rows, part, logits, _), (_, _, ref_logits, scores) in zip(*scored, strict=True):
         between = kl.kl_divergence(logits.log_softmax(-1), ref_logits.log_softmax(-1))
         width = part.completion_ids.shape[1]

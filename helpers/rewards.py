@@ -42,7 +42,8 @@ def call(
         ValueError: not one finite number for each completion.
     """
     count = len(completions)
-    got = reward(list(prompts), list(completions))
+    with torch.no_grad(), torch.autocast("cuda", enabled=False):  # a reward may be a model
+        got = reward(list(prompts), list(completions))
     wanted = f"step {step}: the reward function must return one number for each of the {count} "
     try:
         rewards = torch.as_tensor(got, dtype=torch.float64, device="cpu").detach()

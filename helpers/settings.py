@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from helpers import baselines, rollout
 from helpers.models import LanguageModel
 
@@ -50,6 +52,14 @@ def check(
         raise ValueError(f"prompts must be a list of at least one string, not {prompts!r:.60}.")
     longest = lm.encode(list(prompts))[0].shape[1]  # refuses prompts that cannot be read
     rollout.check_limits(lm.context_length, longest, config.max_new_tokens, config.group_size)
+    learned = [p for p in lm.model.parameters() if p.requires_grad]
+    if not learned:
+        raise ValueError("no weight of this model has requires_grad, so there is nothing to train.")
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in learned):
+        raise ValueError(
+            f"the weights are {learned[0].dtype}, in which small steps round to none. Load them "
+            "with dtype=torch.float32; on CUDA the products are bfloat16 anyway."
+        )
     if not callable(reward):
         raise ValueError(f"reward must be a function (prompts, completions), not {reward!r:.60}.")
     if ref_policy is not None:
@@ -90,4 +100,10 @@ def _check_reference(lm: LanguageModel, ref_policy: LanguageModel) -> None:
             f"ref_policy has another vocabulary ({len(theirs)} tokens; the policy has {len(ours)})"
             f"{f', first at {word!r}' if word else ''}: a KL needs one set of tokens. Take a "
             "reference with the policy's tokenizer."
+        )
+    widths = [each.model.config.vocab_size for each in (lm, ref_policy)]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"the policy has {widths[0]} logits and ref_policy {widths[1]}: a KL needs one set of "
+            "tokens. Take a reference of the same family and size of vocabulary."
         )

@@ -9,6 +9,7 @@ Left out of what is usual at full size: several updates on one batch, and with t
 clipping (PPO, GRPO); learning-rate schedules; weights sharded over devices.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from helpers import advantages as judging
 from helpers import (
     baselines,
     checkpoints,
@@ -33,35 +35,35 @@ from helpers import (
     value_head,
 )
 from helpers.models import LanguageModel
+from helpers.processes import Processes
 from helpers.rollout import RolloutBatch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RewardFunction = Callable[[list[str], list[str]], Any]
-BASELINES = settings.BASELINES
+Reward = Callable[[list[str], list[str]], Any]
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides a run, but the model, the prompts and the reward."""
 
-    steps: int = 100
+    steps: int = 100  # in all, restarts included
     prompts_per_step: int = 8  # P; no prompt twice in a step while there are enough
     group_size: int = 16  # K, completions a prompt
     max_new_tokens: int = 32  # a completion ends here if it has not ended by itself
     temperature: float = 1.0  # the policy is softmax(logits / temperature): sampled and scored so
-    baseline: str = "leave-one-out"  # one of BASELINES
+    baseline: str = "leave-one-out"  # one of settings.BASELINES
     constant: float = 0.0  # of the baseline "constant", reward units
     gae_lambda: float = 1.0  # of the baseline "learned V(s)"; below 1 the errors of V are a bias
     kl_coef: float = 0.0  # β, reward units a nat
     lr: float = 4e-4  # of AdamW, without weight decay or schedule
-    max_grad_norm: float = 1.0  # a longer gradient is scaled down to this length
+    max_grad_norm: float = 1.0  # a longer gradient is scaled down to this length, which is a bias
     seed: int = 0  # of prompts and tokens
     checkpoint_every: int = 20  # steps
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = 1024  # padding counted; a GPU with room likes 65536
-    share_prompts: bool = True  # read each prompt once a step, not once a completion
+    tokens_per_micro_batch: int = 1024  # padding counted; logits take this × vocabulary × 4 bytes
+    share_prompts: bool = True  # read a prompt once a pass, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.graphs`)
 
@@ -78,7 +80,8 @@ class Record:
     kl: float  # Σ_t KL(π(·|s_t) ‖ π_ref(·|s_t)), nats a completion; nan without a reference
     length: float  # tokens, EOS included
     finished: float  # share that ended before the limit
-    silent: float  # share with advantage 0, which teaches nothing
+    silent: float  # share with advantage 0, which adds nothing to the gradient
+    mismatch: float  # largest |log π scored − log π sampled| of a token, nats: rounding, or a bug
     grad_norm: float  # of the estimate, before it was clipped
     seconds: float
     tokens_per_second: float  # tokens written, over the seconds of the whole step
@@ -88,13 +91,13 @@ class Record:
 
     def numbers(self) -> dict[str, float]:
         """All of it but the texts and their rewards, by name."""
-        return {name: value for name, value in vars(self).items() if not isinstance(value, list)}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.repr}
 
 
 def train(
     lm: LanguageModel,
     prompts: Sequence[str],
-    reward: RewardFunction,
+    reward: Reward,
     config: Config | None = None,
     *,
     ref_policy: LanguageModel | None = None,
@@ -108,14 +111,17 @@ def train(
     instant in which they are moved goes back to the checkpoint before.
 
     Args:
-        lm: the policy; its weights are moved.
+        lm: the policy; its weights are moved, and it stays in eval mode.
         prompts: where the prompts of a step are drawn from.
         reward: (prompts, completions), two lists of B strings → B finite numbers.
         config: None takes the defaults.
-        ref_policy: π_ref, frozen, with the same vocabulary; needed if kl_coef is not 0.
-        folder: where checkpoints go. If it holds one, the run goes on from there.
-        accelerator: of `accelerate launch`. The prompts of a step are divided between the
-            processes, groups stay whole, and the update is that of one process.
+        ref_policy: π_ref, frozen, with the same vocabulary; needed if kl_coef is not 0. With
+            kl_coef 0 the KL is measured only.
+        folder: where checkpoints go. If it holds one, the run goes on from there; that prompts
+            and reward are still the same is yours to see to.
+        accelerator: of `accelerate launch`; the model itself need not be prepared. The prompts
+            of a step are divided between the processes, groups stay whole, and the update is
+            that of one process. All must see the same folder.
     Returns:
         An iterator of records.
     Raises:
@@ -127,10 +133,11 @@ def train(
     loop = Loop(lm, prompts, reward, config or Config(), ref_policy, accelerator)
     if folder is not None:
         checkpoints.resume(loop.state, lm.model, Path(folder), loop.config)
-    return _run(loop, folder if loop.rank == 0 else None)
+        loop.processes.check_same(loop.state.step, lm.model.device)
+    return _run(loop, Path(folder) if folder is not None and loop.processes.rank == 0 else None)
 
 
-def _run(loop: "Loop", folder: str | Path | None) -> Iterator[Record]:
+def _run(loop: "Loop", folder: Path | None) -> Iterator[Record]:
     """Steps and checkpoints. The first checkpoint is from before the first step.
 
     A record is handed out before the checkpoint that follows it: whoever writes records down has
@@ -138,9 +145,12 @@ def _run(loop: "Loop", folder: str | Path | None) -> Iterator[Record]:
     """
 
     def save() -> None:
-        if folder is not None and loop.state.whole and loop.state.saved_step != loop.state.step:
-            checkpoints.save(loop.state, loop.lm, Path(folder), loop.config)
+        state = loop.state
+        if folder is not None and state.between_steps and state.saved_step != state.step:
+            checkpoints.save(state, loop.lm, folder, loop.config)
 
+    if folder is not None:
+        checkpoints.clear(folder)
     try:
         save()
         while loop.state.step < loop.config.steps:
@@ -158,7 +168,7 @@ class Loop:
         self,
         lm: LanguageModel,
         prompts: Sequence[str],
-        reward: RewardFunction,
+        reward: Reward,
         config: Config,
         ref_policy: LanguageModel | None = None,
         accelerator: "Accelerator | None" = None,
@@ -176,12 +186,13 @@ class Loop:
             ValueError: a setting cannot work.
         """
         self.lm, self.reward = lm, reward
-        self.config, self.ref_policy, self.accelerator = config, ref_policy, accelerator
-        self.rank = accelerator.process_index if accelerator else 0
-        self.processes = accelerator.num_processes if accelerator else 1
-        settings.check(config, lm, prompts, reward, ref_policy, processes=self.processes)
+        self.config, self.ref_policy, self.processes = config, ref_policy, Processes(accelerator)
+        settings.check(config, lm, prompts, reward, ref_policy, processes=self.processes.count)
         self.prompts = list(prompts)
-        lm.model.eval()  # no dropout: who is scored is who sampled
+        for each in (lm, ref_policy):
+            if each is not None:
+                each.model.eval()  # no dropout: who is scored is who sampled
+        # AdamW without its W, and the state of the generator that all chance comes from.
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
         self.decoder: graphs.Decoder | None = None
         if config.graph_decode and lm.model.device.type == "cuda" and graphs.supported(lm.model):
@@ -199,30 +210,33 @@ class Loop:
         try:
             with _autocast(self.lm):
                 asked, batch, completions = self.write(generator)
-                rewards, token_rewards, divergences = self.judge(asked, batch, completions)
+                paid, token_rewards, divergences = self.judge(asked, batch, completions)
                 advantages, memory = self.compare(batch, token_rewards)
-                self.credit(batch, advantages)
+                gaps = self.credit(batch, advantages)
             norm = self.uphill()
         except Exception as error:
-            if state.whole:
+            if state.between_steps:
                 error.add_note(f"In step {state.step}. The weights are those before it.")
             raise
-        columns = {
-            "reward": rewards, "entropy": batch.entropies.sum(1), "nll": -batch.old_logprobs.sum(1),
+        rows = self.processes.columns({  # (B,) each, then of all processes
+            "reward": paid, "entropy": batch.entropies.sum(1), "nll": -batch.old_logprobs.sum(1),
             "kl": divergences.sum(1), "length": batch.lengths, "finished": batch.finished,
-            "silent": (advantages == 0).reshape(len(rewards), -1).all(1),
-        }  # fmt: skip
-        table = self._gather(torch.stack([c.to(rewards) for c in columns.values()], dim=1))
-        means: dict[str, Any] = dict(zip(columns, table.mean(0).tolist(), strict=True))
-        written, seconds = float(table[:, 4].sum()), time.perf_counter() - started
+            "silent": (advantages == 0).reshape(len(paid), -1).all(1), "mismatch": gaps,
+        }, self.lm.model.device)  # fmt: skip
+        numbers: dict[str, Any] = {name: float(row.mean()) for name, row in rows.items()}
+        numbers["mismatch"] = float(rows["mismatch"].max())
+        seconds = time.perf_counter() - started
         record = Record(
-            step=state.step, reward_std=float(table[:, 0].std(correction=0)), **means,
-            grad_norm=norm, seconds=seconds, tokens_per_second=written / seconds,
-            prompts=asked, completions=completions, rewards=rewards.tolist(),
+            **numbers, step=state.step, reward_std=float(rows["reward"].std(correction=0)),
+            grad_norm=norm, seconds=seconds,
+            tokens_per_second=float(rows["length"].sum()) / seconds,
+            prompts=asked, completions=completions, rewards=paid.tolist(),
         )  # fmt: skip
         chance = generator.get_state()
-        # Last of all, so that no interrupt leaves a step that is noted and has no record.
-        state.step, state.memory, state.chance, state.whole = state.step + 1, memory, chance, True
+        # In one line, after which the step counts: a checkpoint must not hold half of it.
+        state.step, state.memory, state.chance, state.between_steps = (
+            state.step + 1, memory, chance, True,
+        )  # fmt: skip
         return record
 
     def write(self, generator: torch.Generator) -> tuple[list[str], RolloutBatch, list[str]]:
@@ -240,10 +254,10 @@ class Loop:
         drawn = drawn[: config.prompts_per_step]
         count = config.prompts_per_step * config.group_size
         uniforms = rollout.draw_uniforms((count, config.max_new_tokens), generator)
-        mine = [self.prompts[i] for i in self._share(drawn)]
+        mine = [self.prompts[i] for i in self.processes.share(drawn)]
         batch = rollout.sample(
             self.lm.model, *self.lm.encode(mine), eos_ids=self.lm.eos_ids,
-            max_new_tokens=config.max_new_tokens, uniforms=self._share(uniforms),
+            max_new_tokens=config.max_new_tokens, uniforms=self.processes.share(uniforms),
             group_size=config.group_size, temperature=config.temperature, decoder=self.decoder,
         )  # fmt: skip
         asked = [prompt for prompt in mine for _ in range(config.group_size)]
@@ -259,8 +273,8 @@ class Loop:
             batch: what was written.
             completions: (B,) as text.
         Returns:
-            rewards (B,), reward units; token_rewards (B, T), reward units: R on the last token,
-            penalties on all; divergences (B, T), nats, nan without a reference.
+            paid (B,), reward units: R; token_rewards (B, T), reward units: R on the last token
+            and penalties on all; divergences (B, T), nats, nan without a reference.
         Raises:
             ValueError: the reward is not B finite numbers.
         """
@@ -270,11 +284,12 @@ class Loop:
         ).to(penalties.device)  # (B,)
         divergences = torch.full_like(penalties, torch.nan)
         if self.ref_policy is not None:
-            ref_logprobs, divergences = reference.compare(
+            ref_logprobs, divergences = reference.measure(
                 self.lm.model, self.ref_policy.model, batch,
                 group_size=self.config.group_size, temperature=self.config.temperature,
                 budget=self.config.tokens_per_micro_batch, share_prompts=self.config.share_prompts,
             )  # fmt: skip
+            # The sampler's own log-probabilities: what was drawn was drawn from them.
             penalties = self.config.kl_coef * (batch.old_logprobs - ref_logprobs)
         token_rewards = reference.token_rewards(paid, penalties, batch.completion_mask)
         return paid, token_rewards, divergences
@@ -293,56 +308,57 @@ class Loop:
         """
         config, memory = self.config, self.state.memory
         if config.baseline == "learned V(s)":
-            advantages, sums = value_head.judge(
+            advantages, sums = value_head.compare(
                 self.lm.model, batch, token_rewards, memory.get("values"),
                 lam=config.gae_lambda, budget=config.tokens_per_micro_batch,
             )  # fmt: skip
-            return advantages, {"values": value_head.learn(memory.get("values"), self._add(sums))}
-        groups = self._gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
+            return advantages, {
+                "values": value_head.learn(memory.get("values"), self.processes.add(sums))
+            }
+        groups = self.processes.gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
         if config.baseline in baselines.GROUP_JUDGES:
             advantages = baselines.GROUP_JUDGES[config.baseline](groups)
-            rounding = 8 * torch.finfo(groups.dtype).eps * groups.abs().amax(1, keepdim=True)
-            equal = groups.amax(1, keepdim=True) - groups.amin(1, keepdim=True) <= rounding
-            advantages = advantages.masked_fill(equal, 0.0)  # exactly, so that it can be skipped
-        elif config.baseline == "running mean":
+            advantages = judging.zero_where_equal(advantages, groups)  # so that it is skipped
+        elif config.baseline == "running mean":  # one for all prompts; chapter 06 has one for each
             past, mean, kept = memory.get("mean"), groups.mean(), baselines.MEMORY
             advantages = groups if past is None else groups - past
             memory = {"mean": mean if past is None else kept * past + (1 - kept) * mean}
         else:
             advantages = groups - (config.constant if config.baseline == "constant" else 0.0)
-        return self._share(advantages.reshape(-1)), memory
+        return self.processes.share(advantages.reshape(-1)), memory
 
-    def credit(self, batch: RolloutBatch, advantages: Tensor) -> None:
+    def credit(self, batch: RolloutBatch, advantages: Tensor) -> Tensor:
         """Leave in `.grad` minus the estimate of ∇J, summed over micro-batches and processes.
 
         Args:
             batch: what was written.
             advantages: (B,) or (B, T) float, reward units.
+        Returns:
+            (B,) float, nats: the largest |log π now − log π at sampling| of a completion's
+            tokens; 0 for those that were skipped.
         """
-        config, model, size = self.config, self.lm.model, self.config.group_size
-        count = config.prompts_per_step * size  # of all processes, kept or not
+        config, gaps = self.config, torch.zeros_like(batch.old_logprobs[:, 0])
+        count = config.prompts_per_step * config.group_size  # B, of all processes, kept or not
         for parameter in self._parameters():
-            parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = torch.zeros_like(parameter)  # not None: all take part in the sum
         rows = torch.arange(len(advantages), device=advantages.device)
         if config.skip_zero_advantages:
             rows = rows[(advantages != 0).reshape(len(rows), -1).any(1)]
-        if len(rows):
-            shared = None
-            if config.share_prompts:
-                shared = microbatches.SharedPrompts(model, batch, rows, group_size=size)
-            for some, part, _, token_logprobs in microbatches.score(
-                model, batch, rows, shared=shared,
-                budget=config.tokens_per_micro_batch, temperature=config.temperature,
-            ):  # fmt: skip
-                judged = advantages[some]
-                if judged.ndim == 2:
-                    judged = judged[:, : part.completion_ids.shape[1]]
-                loss = losses.reinforce_loss(token_logprobs, judged, part.completion_mask)
-                (loss * len(some) / count).backward()  # a mean over all B, not over these
-            if shared is not None:
-                shared.backward()
+        for some, part, _, token_logprobs in microbatches.score(
+            self.lm.model, batch, rows, group_size=config.group_size,
+            budget=config.tokens_per_micro_batch, temperature=config.temperature,
+            share_prompts=config.share_prompts,
+        ):  # fmt: skip
+            judged = advantages[some]
+            if judged.ndim == 2:
+                judged = judged[:, : part.completion_ids.shape[1]]
+            loss = losses.reinforce_loss(token_logprobs, judged, part.completion_mask)
+            (loss * len(some) / count).backward()  # a mean over all B, not over these
+            gaps[some] = (token_logprobs.detach() - part.old_logprobs).abs().amax(1)
         for parameter in self._parameters():
-            parameter.grad = self._add(parameter.grad)
+            if parameter.grad is not None:
+                parameter.grad = self.processes.add(parameter.grad)
+        return gaps
 
     def uphill(self) -> float:
         """Clip the gradient, and take one step of the optimizer.
@@ -362,25 +378,12 @@ class Loop:
                 f"{len(lengths)} tensors, first in {(bad or list(lengths))[0]}. Lower lr "
                 f"({self.config.lr}), or look at the size of the rewards."
             )
-        self.state.whole = False  # until the step is noted down
-        self.state.optimizer.step()
+        self.state.between_steps = False  # until the step counts
+        self.state.optimizer.step()  # Adam goes on along past gradients even where this one is 0
         return float(norm)
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [p for p in self.lm.model.parameters() if p.requires_grad]
-
-    def _share(self, everything: Any) -> Any:
-        """This process's part of a list or tensor over all prompts or completions."""
-        size = len(everything) // self.processes
-        return everything[self.rank * size : (self.rank + 1) * size]
-
-    def _gather(self, mine: Tensor) -> Tensor:
-        """The parts of all processes, one below the other."""
-        return self.accelerator.gather(mine) if self.accelerator else mine
-
-    def _add(self, mine: Tensor | None) -> Any:
-        """The sum over all processes."""
-        return self.accelerator.reduce(mine, "sum") if self.accelerator else mine
 
 
 def _autocast(lm: LanguageModel) -> AbstractContextManager:

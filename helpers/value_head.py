@@ -56,15 +56,16 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
     """
     if memory is None:
         return torch.zeros_like(states[..., 0])
-    moments = memory.double().cpu()
+    moments = memory.cpu().double()
     square, target = moments[:, :-1], moments[:, -1:]  # Σ h hᵀ and Σ h G
     ridge = RIDGE * square.diagonal().mean() * torch.ones(len(square), dtype=square.dtype)
     ridge[-1] = 0.0  # the level is not shrunk: what always pays 3 is worth 3
     weights = torch.linalg.solve(square + ridge.diag(), target)  # (D + 1, 1)
-    return (states @ weights.to(states)).squeeze(-1)
+    with torch.autocast(states.device.type, enabled=False):  # bfloat16 would spoil the fit
+        return (states @ weights.to(states)).squeeze(-1)
 
 
-def judge(
+def compare(
     model: nn.Module,
     batch: RolloutBatch,
     token_rewards: Tensor,
@@ -103,7 +104,8 @@ def moments(states: Tensor, returns: Tensor, completion_mask: Tensor) -> Tensor:
         (D + 1, D + 2) float.
     """
     seen, paid = states[completion_mask], returns[completion_mask]
-    return seen.T @ torch.cat([seen, paid.unsqueeze(1)], dim=1)
+    with torch.autocast(states.device.type, enabled=False):
+        return seen.T @ torch.cat([seen, paid.unsqueeze(1)], dim=1)
 
 
 def learn(memory: Tensor | None, of_batch: Tensor) -> Tensor:

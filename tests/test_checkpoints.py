@@ -4,14 +4,14 @@ import pytest
 import runs
 import torch
 
-from helpers import checkpoints, models, train
+from helpers import checkpoints, models, settings, train
 
 # ------------------------------------------------------------------------------------- resumed
 
 
-@pytest.mark.parametrize("baseline", train.BASELINES)
+@pytest.mark.parametrize("baseline", settings.BASELINES)
 def test_a_resumed_run_has_the_numbers_of_one_that_went_through(baseline, tmp_path):
-    stop = 1 + train.BASELINES.index(baseline) % 3
+    stop = 1 + settings.BASELINES.index(baseline) % 3
     through, stopped = runs.fresh(), runs.fresh()
     wanted = runs.numbers(runs.start(through, baseline=baseline, steps=4))
     first = runs.numbers(runs.start(stopped, baseline=baseline, steps=stop, folder=tmp_path))

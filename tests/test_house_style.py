@@ -41,6 +41,7 @@ FLOORS = [
         "value_head",
         "checkpoints",
         "settings",
+        "processes",
         "train",
         "runlog",
     ],

@@ -16,6 +16,7 @@ from helpers import (
     reference,
     train,
 )
+from helpers import settings as limits
 
 
 def judged_by(world, baseline, rewards, memory=None, **settings):
@@ -98,7 +99,7 @@ def weights_after(loop):
     return torch.cat([p.detach().flatten() for p in loop.lm.model.parameters()]), records
 
 
-@pytest.mark.parametrize("baseline", train.BASELINES)
+@pytest.mark.parametrize("baseline", limits.BASELINES)
 def test_two_processes_make_the_update_of_one(world, baseline):
     config = train.Config(steps=3, prompts_per_step=4, group_size=3, max_new_tokens=4, kl_coef=0.1,
                           baseline=baseline, constant=0.5)  # fmt: skip

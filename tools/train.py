@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from helpers import models, runlog, train, worlds
 
 
-def reward_of(name: str) -> train.RewardFunction:
+def reward_of(name: str) -> train.Reward:
     """`module:function` or `file.py:function`."""
     place, _, function = name.rpartition(":")
     if not place:

@@ -94,7 +94,7 @@ def half_moved_weights_saved(self):
     try:
         return SAFE["step"](self)
     finally:
-        self.state.whole = True
+        self.state.between_steps = True
 
 
 def noted_before_weights_are_moved(self):

@@ -6,7 +6,7 @@ from mutant import Mutant
 from helpers import caches, losses, microbatches, reference, rollout, train
 
 ORIGINAL = {
-    "compare": reference.compare,
+    "compare": reference.measure,
     "credit": train.Loop.credit,
     "draw": rollout.draw,
     "judging": train.Loop.compare,
@@ -50,8 +50,8 @@ def mean_of_each_micro_batch(self, batch, advantages):
         parameter.grad = torch.zeros_like(parameter)
     rows = torch.arange(len(advantages))
     for some, part, _, scores in microbatches.score(
-        self.lm.model, batch, rows, budget=self.config.tokens_per_micro_batch,
-        temperature=self.config.temperature,
+        self.lm.model, batch, rows, group_size=self.config.group_size,
+        budget=self.config.tokens_per_micro_batch, temperature=self.config.temperature,
     ):  # fmt: skip
         judged = advantages[some]
         judged = judged[:, : scores.shape[1]] if judged.ndim == 2 else judged
@@ -155,7 +155,7 @@ def learned_value_knows_this_batch(self, batch, token_rewards):
 
 
 def groups_split_over_processes(self, everything):
-    return everything[self.rank :: self.processes]
+    return everything[self.rank :: self.count]
 
 
 def each_process_for_itself(self, mine):
@@ -163,11 +163,11 @@ def each_process_for_itself(self, mine):
 
 
 def its_own_rewards_twice(self, mine):
-    return torch.cat([mine] * self.processes)
+    return torch.cat([mine] * self.count)
 
 
 def mean_over_processes(self, mine):
-    return self.accelerator.reduce(mine, "sum") / self.processes if self.accelerator else mine
+    return self.accelerator.reduce(mine, "sum") / self.count if self.accelerator else mine
 
 
 MUTANTS = [
@@ -189,12 +189,12 @@ MUTANTS = [
     Mutant("rollout.draw", one_number_for_all_rows, ROWS),
     Mutant("reference.token_rewards", penalty_is_a_bonus, LOOP),
     Mutant("reference.token_rewards", reward_in_the_last_column, COMPARE),
-    Mutant("reference.compare", divergence_from_samples, LOOP),
-    Mutant("reference.compare", divergence_reversed, LOOP),
+    Mutant("reference.measure", divergence_from_samples, LOOP),
+    Mutant("reference.measure", divergence_reversed, LOOP),
     Mutant("train.Loop.compare", running_mean_knows_this_batch, COMPARE),
     Mutant("train.Loop.compare", learned_value_knows_this_batch, COMPARE),
-    Mutant("train.Loop._share", groups_split_over_processes, COMPARE),
-    Mutant("train.Loop._gather", its_own_rewards_twice, COMPARE),
-    Mutant("train.Loop._add", each_process_for_itself, COMPARE),
-    Mutant("train.Loop._add", mean_over_processes, COMPARE),
+    Mutant("processes.Processes.share", groups_split_over_processes, COMPARE),
+    Mutant("processes.Processes.gather", its_own_rewards_twice, COMPARE),
+    Mutant("processes.Processes.add", each_process_for_itself, COMPARE),
+    Mutant("processes.Processes.add", mean_over_processes, COMPARE),
 ]
