@@ -530,6 +530,9 @@ def test_the_reward_laboratory_runs_stops_and_resets(chapters):
         done = page.wait_for_function(READ_STOPWATCH, timeout=1000 * STEP_SECONDS)
         times.append(done.json_value())
     check_pace("exact bars", times)
+    row = lab.locator(".widget-inline-hbox", has_text="steps").first
+    row.get_by_role("slider").focus()
+    page.keyboard.press("End")  # so many that it is still running when Stop is pressed
     live.scroll_into_view_if_needed()
     picture = live.locator("img")
     before = picture.get_attribute("src")

@@ -89,6 +89,8 @@ def main() -> int:
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
     environment.pop("COURSE_MODEL", None)
+    # Without compiled modules each of the many kernels would compile torch and transformers anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     results = {stage: run(stage, environment) for stage in stages}
     print("\nsummary")
     for stage, (passed, failed, skipped, seconds) in results.items():
