@@ -96,8 +96,11 @@ def test_expectations_over_all_texts_are_those_of_the_target(world, generator):
     assert (by_word - whole).abs().max() > 0.1
 
 
+POSSIBLE = st.just(0.0) | st.floats(1e-6, 1e6)  # squares of much smaller ones are 0
+
+
 @given(
-    ratios=st.lists(st.floats(0.0, 1e6, allow_subnormal=False), min_size=1, max_size=20),
+    ratios=st.lists(POSSIBLE, min_size=1, max_size=20),
     seed=st.integers(0, 100),
 )
 def test_the_self_normalised_estimate_stays_in_range(ratios, seed):
