@@ -35,9 +35,7 @@ def laboratory(
         title: above the legend.
     """
     figure = Figure(figsize=(7.4, 4.4))
-    figure.subplots_adjust(
-        left=0.065, right=0.985, top=0.93, bottom=0.075, wspace=0.25, hspace=0.42
-    )
+    figure.subplots_adjust(left=0.065, right=0.97, top=0.93, bottom=0.075, wspace=0.25, hspace=0.42)
     axes = list(figure.subplots(2, 3).flat)
     shown = list(runs.items())[-MOST_CURVES:]
     steps = max([10, *(len(column) - 1 for _, run in shown for column in run.values())])

@@ -18,6 +18,7 @@ from helpers.widgets.chapter07 import (
     laboratory_config,
     line_of_python,
     observed,
+    recorded,
     share_of_reviews,
     show_samples,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "line_of_python",
     "mix_critics",
     "observed",
+    "recorded",
     "pay",
     "share_of_reviews",
     "show_samples",

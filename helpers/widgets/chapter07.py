@@ -7,11 +7,12 @@ import math
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import ipywidgets
 
-from helpers import grammar, models, plotting, rewards, settings, train, worlds
+from helpers import grammar, models, plotting, rewards, runlog, settings, train, worlds
 from helpers.models import LanguageModel
 from helpers.widgets import live
 
@@ -75,8 +76,8 @@ def completion_grammar(reviews: grammar.Grammar = worlds.REVIEWS) -> grammar.Gra
         for symbol, options in reviews.rules.items()
     }
     weights["COMPLETION"] = [
-        (math.exp(critic + rule), " ".join((*right[2:], *rest)), score + more)
-        for critic, (clause, *rest), score in reviews.rules["REVIEW"]
+        (math.exp(side + rule), " ".join((*right[2:], *rest)), score + more)
+        for side, (clause, *rest), score in reviews.rules["REVIEW"]
         for rule, right, more in reviews.rules[clause]
         if right[:2] == ("the", "NOUN")
     ]
@@ -119,6 +120,24 @@ def observed(record: train.Record, *, reviews: bool) -> dict[str, Any]:
     return {**record.numbers(), "reviews": share, "samples": rows[::stride][:SAMPLES]}
 
 
+def recorded(path: str | Path) -> dict[str, dict[str, list[float]]]:
+    """Runs that `tools/record_lab.py` wrote down, as `plotting.laboratory` takes them.
+
+    Args:
+        path: of the CSV, with a column `seed`.
+    Returns:
+        "seed 0", … → column → one number a step.
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    runs: dict[str, dict[str, list[float]]] = {}
+    for row in runlog.load(path):
+        run = runs.setdefault(f"seed {row['seed']:.0f}", {name: [] for name in row})
+        for name, number in row.items():
+            run[name].append(number)
+    return runs
+
+
 class LanguageModelLab(ipywidgets.VBox):
     """Choose or write a reward, press Run, and watch a language model change its writing.
 
@@ -157,7 +176,9 @@ class LanguageModelLab(ipywidgets.VBox):
         self.controls = _controls(list(self.rewards), laboratory_config())
         self.preset.observe(lambda _: self._take_preset(), names="value")
         self.samples = ipywidgets.HTML()
-        self.live = live.LiveRun(self._train, self._settings, self._draw, self._describe)
+        self.live: live.LiveRun = live.LiveRun(
+            self._train, self._settings, self._draw, self._describe
+        )
         buttons, image, history = self.live.children
         self.live.children = (buttons, image, self.samples, history)
         boxes = list(self.controls.values())
