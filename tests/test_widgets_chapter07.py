@@ -167,6 +167,15 @@ def test_share_of_reviews_counts_what_the_grammar_derives():
     assert widgets.share_of_reviews(["the film"] * 4, texts) == 0.5
 
 
+def test_rewards_of_the_laboratory_by_hand():
+    texts = ["was good .", "wonderful not wonderful", ""]
+    paid = {name: reward(["c"] * 3, texts) for name, reward in widgets.LM_REWARDS.items()}
+    assert paid == {
+        "praise": [1, 0, 0], "praise + 10": [11, 10, 10], "praise per word": [1 / 3, 0, 0],
+        "length": [3, 3, 0], "times “wonderful”": [0, 2, 0],
+    }  # fmt: skip
+
+
 def test_a_model_of_another_world_has_no_exact_values(reviews):
     lab = small(widgets.LanguageModelLab(reviews, prompts=["i", "we"]))
     records = run(lab).records

@@ -34,11 +34,28 @@ def praise_plus_ten(prompts: Sequence[str], completions: Sequence[str]) -> list[
     return [10 + paid for paid in worlds.sentiment_reward(prompts, completions)]
 
 
+def one_word(
+    prompts: Sequence[str], completions: Sequence[str], *, word: str = "wonderful"
+) -> list[float]:
+    """How often a word stands in each completion: a loophole as wide as a door.
+
+    Args:
+        prompts: B strings; only their number matters.
+        completions: B strings of words separated by spaces.
+        word: what is paid for.
+    Returns:
+        B floats.
+    """
+    pairs = worlds.zip_texts(prompts, completions)
+    return [float(text.split().count(word)) for _, text in pairs]
+
+
 LM_REWARDS: dict[str, train.Reward] = {
     "praise": worlds.sentiment_reward,
     "praise + 10": praise_plus_ten,
     "praise per word": rewards.sentiment_per_word,
     "length": rewards.length_reward,
+    "times “wonderful”": one_word,
 }
 
 # Name → reward, and what is not the default of `laboratory_config`. Tuned on 5 seeds each.
