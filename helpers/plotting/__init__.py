@@ -59,11 +59,13 @@ from helpers.plotting.chapter06 import (
     parabolas,
     trade_off,
 )
+from helpers.plotting.chapter07 import PANELS, laboratory
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
     "COLORS",
     "Figure",
+    "PANELS",
     "ascent_curves",
     "bernoulli_curves",
     "clouds",
@@ -81,6 +83,7 @@ __all__ = [
     "gradient_norms",
     "honest_and_gaming",
     "icicle",
+    "laboratory",
     "learning_curve",
     "learning_curves",
     "loop_diagram",

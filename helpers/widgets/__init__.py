@@ -9,13 +9,29 @@ from helpers.widgets.chapter03 import PAYMENTS, ValueExplorer, pay, tree_of_valu
 from helpers.widgets.chapter04 import BehaviorLab, compare_estimators
 from helpers.widgets.chapter05 import SimplexPlayground, simplex_moves
 from helpers.widgets.chapter06 import REWARDS, RewardLab, compare_baselines
+from helpers.widgets.chapter07 import (
+    LM_REWARDS,
+    PRESETS,
+    LanguageModelLab,
+    completion_grammar,
+    exact_values,
+    laboratory_config,
+    line_of_python,
+    observed,
+    recorded,
+    share_of_reviews,
+    show_samples,
+)
 from helpers.widgets.live import LiveRun, Run
 
 __all__ = [
     "BehaviorLab",
     "CriticsExplorer",
+    "LM_REWARDS",
+    "LanguageModelLab",
     "LiveRun",
     "PAYMENTS",
+    "PRESETS",
     "REWARDS",
     "RewardBench",
     "RewardLab",
@@ -27,8 +43,16 @@ __all__ = [
     "compare_baselines",
     "compare_estimators",
     "compare_sampler",
+    "completion_grammar",
+    "exact_values",
+    "laboratory_config",
+    "line_of_python",
     "mix_critics",
+    "observed",
+    "recorded",
     "pay",
+    "share_of_reviews",
+    "show_samples",
     "simplex_moves",
     "tree_of_values",
     "try_completion",

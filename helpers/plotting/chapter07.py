@@ -1,0 +1,77 @@
+"""Figures of chapter 07, REINFORCE on a language model."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers.plotting.chapter06 import LINES
+from helpers.plotting.style import COLORS, label_x, label_y
+
+# What the laboratory shows: column of a record → title of its panel.
+PANELS = {
+    "reward": "reward R, its own units",
+    "reviews": "share of texts that are reviews",
+    "entropy": "entropy, nats a text",
+    "kl": "KL to the start, nats a text",
+    "length": "length, tokens a text",
+}
+MOST_CURVES = 7  # as many looks as there are
+
+
+def laboratory(
+    runs: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    exact: Mapping[str, float],
+    title: str = "",
+) -> Figure:
+    """Small multiples over the steps of one or more runs, each run in a look of its own.
+
+    Args:
+        runs: label → column of `PANELS` → one number a step; nan is left out, and a column that
+            is missing is not drawn. Of more than seven runs the last seven are drawn.
+        exact: column → its exact value before training: black dashes.
+        title: above the legend.
+    """
+    figure = Figure(figsize=(7.4, 4.4))
+    figure.subplots_adjust(left=0.065, right=0.97, top=0.93, bottom=0.075, wspace=0.25, hspace=0.42)
+    axes = list(figure.subplots(2, 3).flat)
+    shown = list(runs.items())[-MOST_CURVES:]
+    steps = max([10, *(len(column) - 1 for _, run in shown for column in run.values())])
+    for ax, (name, heading) in zip(axes, PANELS.items(), strict=False):
+        curves = [run.get(name, ()) for _, run in shown]
+        _panel(ax, curves, steps, exact.get(name), whole=name == "reviews")
+        ax.set_title(heading, fontsize=9, loc="left")
+    last = axes[-1]
+    last.set_axis_off()
+    last.text(0, 1.06, title, fontsize=9, va="bottom", transform=last.transAxes)
+    for k, (label, _) in enumerate(shown):
+        color, style, _ = LINES[k]
+        last.plot([], [], color=color, linestyle=style, label=label)
+    if exact:
+        last.plot([], [], color=COLORS["exact"], linestyle="--", label="exact, the grammar's own")
+    if shown or exact:
+        last.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(-0.06, 1.04), frameon=False)
+    return figure
+
+
+def _panel(
+    ax: Axes, curves: Sequence[Sequence[float]], steps: int, exact: float | None, *, whole: bool
+) -> None:
+    """One quantity over the steps; labels at its lowest and highest value, and at the start."""
+    for k, heights in enumerate(curves):
+        color, style, _ = LINES[k]
+        ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=1.4)
+    found = [y for heights in curves for y in heights if math.isfinite(y)]
+    found += [exact] if exact is not None else []
+    found += [0.0, 1.0] if whole or not found else []
+    low, high = min(found), max(found)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    if exact is not None:
+        ax.axhline(exact, color=COLORS["exact"], linestyle="--", linewidth=1.4)
+    room = 0.07 * (high - low)
+    ax.set(xlim=(0, steps), ylim=(low - room, high + room))
+    label_x(ax, {0: "0", steps: f"step {steps}"})
+    label_y(ax, {low: f"{low:.3g}", high: f"{high:.3g}"})

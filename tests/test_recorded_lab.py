@@ -1,0 +1,71 @@
+"""The presets of the laboratory do what chapter 07 promises, on every recorded seed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers import plotting, widgets
+
+RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
+
+
+@pytest.fixture(scope="module")
+def ends():
+    """Preset → column → its mean over the last five steps, one number a seed."""
+    found = {}
+    for path in RUNS.glob("chapter07_*.json"):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about.get("preset") not in widgets.PRESETS:
+            continue
+        config = widgets.laboratory_config(**widgets.PRESETS[about["preset"]])
+        assert all(about["config"][k] == getattr(config, k) for k in about["config"]), path
+        runs = widgets.recorded(path.with_suffix(".csv")).values()
+        assert len(runs) == about["seeds"] >= 5
+        for run in runs:
+            assert run["step"] == list(range(config.steps)), "a whole run"
+        found[about["preset"]] = {
+            name: [sum(run[name][-5:]) / 5 for run in runs] for name in next(iter(runs))
+        }
+    return found
+
+
+def test_every_preset_was_recorded_and_all_is_small(ends):
+    assert set(ends) == set(widgets.PRESETS)
+    assert sum(path.stat().st_size for path in RUNS.glob("chapter07_*")) < 200_000
+
+
+def test_praise_without_kl_is_words_of_praise_and_no_review(ends):
+    end = ends["praise, no KL"]
+    assert min(end["reward"]) > 20 and max(end["reviews"]) < 0.05 and min(end["kl"]) > 50
+
+
+def test_with_kl_it_stays_a_review_that_praises_more(ends):
+    end, start = ends["praise, with KL"], widgets.completion_grammar().expected_score()
+    assert min(end["reviews"]) > 0.85 and min(end["reward"]) > start + 1.5
+    assert max(end["kl"]) < 2
+
+
+def test_paid_by_length_it_rambles_to_the_limit(ends):
+    end = ends["length"]
+    assert min(end["length"]) > 31 and max(end["finished"]) < 0.05
+
+
+def test_the_loophole_pays_more_than_any_review_could(ends):
+    end = ends["a loophole: praise per word"]  # the best review is “was good .”: 1 in 3 words
+    assert min(end["reward"]) > 0.8 and max(end["reviews"]) < 0.2
+
+
+def test_the_baseline_makes_the_difference_at_the_same_budget(ends):
+    without, with_it = (ends[f"praise + 10, {b}"] for b in ("no baseline", "leave-one-out"))
+    start = 10 + widgets.completion_grammar().expected_score()
+    gains = [[paid - start for paid in end["reward"]] for end in (without, with_it)]
+    assert min(gains[1]) > 3 * max(gains[0]) and min(gains[0]) > 0  # both learn
+
+
+def test_a_recorded_run_is_drawn_as_a_live_one_is():
+    plotting.use_style()
+    runs = widgets.recorded(RUNS / "chapter07_praise_no_kl.csv")
+    figure = plotting.laboratory(runs, exact=widgets.exact_values())
+    assert list(runs) == [f"seed {k}" for k in range(5)]
+    assert list(figure.axes[0].lines[1].get_ydata()) == runs["seed 1"]["reward"]
