@@ -163,7 +163,4 @@ def score(
 def _plain_logits(model: nn.Module, batch: RolloutBatch) -> Tensor:
     """Every row with its own prompt; no cache."""
     width = batch.completion_ids.shape[1]
-    token_ids = torch.cat([batch.prompt_ids, batch.completion_ids[:, :-1]], dim=1)
-    mask = torch.cat([batch.prompt_mask, batch.completion_mask[:, :-1]], dim=1)
-    output = models.forward(model, token_ids, mask, use_cache=False, logits_to_keep=width)
-    return output.logits[:, -width:]
+    return rollout.read(model, batch, logits_to_keep=width).logits[:, -width:]

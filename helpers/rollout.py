@@ -9,14 +9,14 @@ that it does not matter who else is still being written.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from helpers import caches, graphs, logprobs, models
 
-LOOK = {"cpu": 1}  # tokens between two looks at who has ended; a look makes a GPU wait
-LOOK_ELSEWHERE = 16
+LOOK = 16  # tokens between two looks at who has ended, where a look makes a GPU wait; a CPU: 1
 CROWDED = 0.75  # ended rows leave when at most this share of the batch is still being written
 
 
@@ -177,11 +177,12 @@ def _decode(
     numbers = torch.zeros(2, count, limit, dtype=at_least_float32(logits).dtype, device=device)
     rows = torch.arange(count, device=device)  # who is still in the batch
     alive = torch.ones_like(rows, dtype=torch.bool)
+    look = 1 if device.type == "cpu" else LOOK
     for t in range(limit):
         token, logp, entropy = draw(logits, uniforms[rows, t], settings)
         written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
         alive = alive & ~torch.isin(token, eos)
-        if (t + 1) % LOOK.get(device.type, LOOK_ELSEWHERE) == 0:
+        if (t + 1) % look == 0:
             left = int(alive.sum())
             if left == 0:
                 break
@@ -279,16 +280,29 @@ def completion_logprobs(
         (B, T) float, nats, 0 outside the mask; differentiable in the model's weights. With
         top_k or top_p it is −inf for a token that the scoring distribution excludes.
     """
-    token_ids = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1)  # (B, P+T)
-    mask = torch.cat([batch.prompt_mask, batch.completion_mask], dim=1)
     width = batch.completion_ids.shape[1]
-    output = models.forward(model, token_ids, mask, use_cache=False, logits_to_keep=width + 1)
-    aligned = output.logits[:, -width - 1 : -1]  # the last prompt position predicts token 0
+    aligned = read(model, batch, logits_to_keep=width).logits[:, -width:]
     logits = logprobs.sampling_logits(
         at_least_float32(aligned), temperature=temperature, top_k=top_k, top_p=top_p
     )
     scores = logprobs.token_logprobs(logits, batch.completion_ids)  # (B, T)
     return scores.masked_fill(~batch.completion_mask, 0.0)
+
+
+def read(model: nn.Module, batch: RolloutBatch, **kwargs: Any) -> Any:
+    """Read every row with its own prompt, without a cache; the last token predicts nothing.
+
+    Args:
+        model: any causal LM of `transformers`.
+        batch: sampled.
+        kwargs: as for `models.forward`.
+    Returns:
+        The model's output; its last T positions belong to the states that the tokens were
+        drawn in: entry t predicts token t.
+    """
+    token_ids = torch.cat([batch.prompt_ids, batch.completion_ids[:, :-1]], dim=1)  # (B, P+T-1)
+    mask = torch.cat([batch.prompt_mask, batch.completion_mask[:, :-1]], dim=1)
+    return models.forward(model, token_ids, mask, use_cache=False, **kwargs)
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

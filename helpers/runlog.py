@@ -5,7 +5,6 @@ checkpoint had not reached are written again.
 """
 
 import csv
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -20,7 +19,7 @@ import torch
 
 from helpers.train import Record
 
-COLUMNS = [field.name for field in dataclasses.fields(Record) if field.repr]  # but the texts
+COLUMNS = Record.columns()
 
 
 def provenance(**details: Any) -> dict[str, Any]:

@@ -89,9 +89,14 @@ class Record:
     completions: list[str] = field(repr=False)
     rewards: list[float] = field(repr=False)
 
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Names of all that is a number: not the texts and their rewards."""
+        return [each.name for each in dataclasses.fields(cls) if each.repr]
+
     def numbers(self) -> dict[str, float]:
-        """All of it but the texts and their rewards, by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.repr}
+        """Each of `columns` with its number."""
+        return {name: getattr(self, name) for name in self.columns()}
 
 
 def train(

@@ -8,7 +8,7 @@ needs no learning rate: two sums, which forget a tenth at each step, are all tha
 import torch
 from torch import Tensor, nn
 
-from helpers import advantages, microbatches, models
+from helpers import advantages, microbatches, rollout
 from helpers.baselines import MEMORY
 from helpers.rollout import RolloutBatch
 
@@ -30,11 +30,7 @@ def features(model: nn.Module, batch: RolloutBatch, *, budget: int = 4096) -> Te
     prompt_tokens = batch.prompt_ids.shape[1]
     for rows in microbatches.split(batch.lengths, budget=budget, prompt_tokens=prompt_tokens):
         part = microbatches.select(batch, rows)
-        token_ids = torch.cat([part.prompt_ids, part.completion_ids[:, :-1]], dim=1)
-        mask = torch.cat([part.prompt_mask, part.completion_mask[:, :-1]], dim=1)
-        output = models.forward(
-            model, token_ids, mask, use_cache=False, output_hidden_states=True, logits_to_keep=1
-        )
+        output = rollout.read(model, part, output_hidden_states=True, logits_to_keep=1)
         width = part.completion_ids.shape[1]
         states = output.hidden_states[-1][:, -width:].to(batch.old_logprobs.dtype)
         states = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)

@@ -1,6 +1,8 @@
 """What all tests share: one thread, no network, and small worlds."""
 
 import os
+import threading
+import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's library
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -10,7 +12,7 @@ import runs
 import torch
 from hypothesis import settings
 
-from helpers import models, tabular, worlds
+from helpers import models, plotting, tabular, worlds
 
 torch.set_num_threads(1)
 settings.register_profile("course", deadline=None)  # a busy machine is not a bug
@@ -56,3 +58,15 @@ def other_world(request) -> worlds.TokenWorld:
         "one word left": worlds.TokenWorld(("a", "."), ("p", "q"), 5, flat),
         "wide": worlds.TokenWorld(("a", "b", "c", "d", "e", "f", "."), ("p",), 2, flat),
     }[request.param]
+
+
+@pytest.fixture
+def no_thread_is_left(request):
+    """For tests that start threads: all of them have ended soon after the test."""
+    plotting.use_style()
+    before = threading.active_count()
+    yield
+    deadline = time.monotonic() + request.module.SECONDS
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before

@@ -1,5 +1,6 @@
 """The step that a GPU replays, run uncaptured on the CPU: it writes what the plain loop writes."""
 
+import loops
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from helpers import graphs, models, rollout
 
-PROMPTS = ["the film", "i", "the cast was not very", "the ending felt dull but"]
+PROMPTS = loops.PROMPTS
 FIELDS = ("completion_ids", "lengths", "finished")
 
 

@@ -10,18 +10,8 @@ import torch
 from helpers import baselines, checkpoints, models, plotting, tabular, train, widgets, worlds
 from helpers.widgets import live as live_module
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 SECONDS = 20  # far more than anything here takes, for a busy machine
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    plotting.use_style()
-    before = threading.active_count()
-    yield
-    deadline = time.monotonic() + SECONDS
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
 
 
 def draw(runs):

@@ -1,7 +1,6 @@
 """The reward laboratory: every control counts, refusals, errors, Stop, Reset, repeatable runs."""
 
 import ast
-import threading
 import time
 
 import pytest
@@ -9,19 +8,9 @@ import torch
 
 from helpers import models, plotting, settings, train, widgets, worlds
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 SECONDS = 60  # far more than anything here takes, for a busy machine
 SMALL = {"steps": 2, "group_size": 2, "max_new_tokens": 6}
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    plotting.use_style()
-    before = threading.active_count()
-    yield
-    deadline = time.monotonic() + SECONDS
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
 
 
 def small(lab, **more):

@@ -2,13 +2,14 @@
 
 import sys
 
+import loops
 import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from helpers import models, train, worlds
 
-PROMPTS = ["the film", "i", "the cast was not very", "the ending felt dull but"]
+PROMPTS = loops.PROMPTS
 
 
 def run(folder: str, baseline: str, accelerator: Accelerator | None) -> None:
