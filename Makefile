@@ -13,8 +13,9 @@ test: .venv/.installed      ## run every test and print a summary
 notebooks: .venv/.installed ## rebuild and execute every notebook from notebooks/src
 	$(BIN)/python tools/build_notebooks.py
 
-figures: .venv/.installed   ## write figures/ from the executed notebooks
+figures: .venv/.installed   ## write figures/ from the executed notebooks, and film the laboratory
 	$(BIN)/python tools/make_figures.py
+	$(BIN)/python tools/animate_lab.py
 
 lint: .venv/.installed      ## style, format, types
 	$(BIN)/python tools/run_tests.py lint

@@ -7,11 +7,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import animate_lab  # noqa: E402
 import build_notebooks  # noqa: E402
+import make_figures  # noqa: E402
 
 SOURCES = sorted(build_notebooks.SOURCES.glob("*.md"))
 CHAPTERS = [source for source in SOURCES if source.name < "90"]  # then come the indexes
@@ -137,12 +140,17 @@ def test_the_builder_refuses_a_notebook_that_raises(tmp_path, monkeypatch):
 
 
 def test_figures_are_the_notebooks_own():
-    import make_figures
-
     for file, source in make_figures.FIGURES.items():
         stored = (ROOT / "figures" / file).read_bytes()
         assert stored == make_figures.picture(*source), f"{file}: run `make figures`"
-    assert {p.name for p in (ROOT / "figures").iterdir()} == set(make_figures.FIGURES)
+    filmed = {animate_lab.FILE.name}
+    assert {p.name for p in (ROOT / "figures").iterdir()} == set(make_figures.FIGURES) | filmed
+
+
+def test_the_film_moves_and_is_small():
+    with Image.open(animate_lab.FILE) as film:
+        assert film.n_frames == 26 and film.info["loop"] == 0
+    assert animate_lab.FILE.stat().st_size < 1_000_000
 
 
 def test_links_of_the_markdown_files_lead_somewhere():

@@ -11,7 +11,6 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = {  # file → (notebook, a string in the cell that draws it)
     "the_loop.png": ("00_start_here", "plotting.loop_diagram()"),
-    "reward_and_reviews.png": ("00_start_here", "plotting.reward_and_share("),
     "prefix_tree.png": ("01_autoregressive_factorization", "plotting.prefix_tree("),
     "imitation.png": ("02_from_loss_to_reward", 'alt="The loss falls'),
     "value_tree.png": ("03_token_mdp", "plotting.value_tree("),
