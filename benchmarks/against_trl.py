@@ -150,8 +150,8 @@ def measure(given: argparse.Namespace) -> None:
             if row["workload"] == "B":
                 add_memory(held, row)
     print(f"gradients, distance over length: { ({k: f'{d:.1e}' for k, d in distances.items()}) }")
-    write(rows, gemm_gflop_per_second=round(peak / 1e9, 1), distances=distances, **settings)
     assert all(distance < 1e-4 for distance in distances.values()), "another gradient than TRL's"
+    write(rows, gemm_gflop_per_second=round(peak / 1e9, 1), distances=distances, **settings)
 
 
 def write(rows: list[dict[str, Any]], **details: Any) -> None:

@@ -146,7 +146,7 @@ def gradient_distance(
         activation: of the multilayer perceptrons.
         seen: see `peers.trl_trainer`.
     Returns:
-        Length of the difference of both clipped gradients, over the length of theirs.
+        Length of the difference of both gradients before clipping, over the length of theirs.
     """
     batch = seen["batch"]
     prompts, whose = torch.unique(batch["prompt_ids"], dim=0, return_inverse=True)
@@ -167,7 +167,6 @@ def gradient_distance(
     loop = workloads.our_loop(work, asked, activation=activation)
     loop.credit(sampled, judged)
     weights = list(loop.lm.model.parameters())
-    torch.nn.utils.clip_grad_norm_(weights, workloads.MAX_GRAD_NORM)  # as theirs was
     mine, theirs = (torch.cat([g.flatten() for g in grads]) for grads in
                     ([p.grad for p in weights], seen["gradient"]))  # fmt: skip
     return float((mine - theirs).norm() / theirs.norm())

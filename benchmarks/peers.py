@@ -98,10 +98,11 @@ def trl_trainer(
         activation: of the multilayer perceptrons.
         steps: updates.
         folder: where it may write.
-        seen: gets the tensors of each batch, under "batch", and its gradient, under "gradient".
+        seen: gets the tensors of each batch, under "batch", and the first one's gradient, not
+            clipped, under "gradient".
     """
     from datasets import Dataset
-    from transformers import PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback
 
     config_class, trainer_class = trl_classes(name)
 
@@ -111,10 +112,11 @@ def trl_trainer(
                 seen["batch"] = inputs
             return super()._compute_loss(model, inputs)
 
-    class Watcher(TrainerCallback):
-        def on_pre_optimizer_step(self, *args: Any, model: Any, **kwargs: Any) -> None:
-            if seen is not None and "gradient" not in seen:
+        def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
+            loss = super().training_step(model, *args, **kwargs)
+            if seen is not None and "gradient" not in seen:  # before it is clipped
                 seen["gradient"] = [p.grad.clone() for p in model.parameters()]
+            return loss
 
     config = config_class(
         output_dir=folder, max_steps=steps, per_device_train_batch_size=PROMPTS * GROUP_SIZE,
@@ -131,7 +133,7 @@ def trl_trainer(
     trainer = Watched(
         model=workloads.starting_model(work, activation=activation), reward_funcs=pay_trl,
         args=config, train_dataset=Dataset.from_dict({"prompt": asked}),
-        processing_class=workloads.tokenizer(), callbacks=[Watcher()],
+        processing_class=workloads.tokenizer(),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     return trainer
