@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test notebooks figures lint pretrain bench clean
+.PHONY: lab class test notebooks figures lint pretrain bench clean
 
 lab: .venv/.installed       ## open the course in JupyterLab
 	$(BIN)/python tools/lab.py
+
+class: .venv/.installed     ## the same without outputs and with larger figures, for a lecture
+	$(BIN)/python tools/lab.py --class
 
 test: .venv/.installed      ## run every test and print a summary
 	$(BIN)/python tools/run_tests.py

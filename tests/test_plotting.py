@@ -1,9 +1,11 @@
 """Figures: they draw, they are reproducible, and they show the numbers that they were given."""
 
+import io
 import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import exact, models, plotting, values
 
@@ -198,3 +200,16 @@ def test_the_triangle_places_probabilities_and_levels_where_they_belong():
     heights = sorted(segment[0][1] for segment in levels[0].get_segments())
     assert heights == pytest.approx([0.866 * k / 8 for k in range(1, 8)])
     assert all(s[0][1] == pytest.approx(s[1][1]) for s in levels[0].get_segments())
+
+
+def test_a_class_sees_larger_figures(monkeypatch):
+    def width() -> int:
+        plotting.use_style()
+        with Image.open(io.BytesIO(plotting.png(plotting.loop_diagram()))) as picture:
+            return picture.width
+
+    before = width()
+    monkeypatch.setenv("COURSE_ZOOM", "1.5")
+    assert abs(width() - 1.5 * before) <= 2
+    monkeypatch.delenv("COURSE_ZOOM")
+    assert width() == before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +18,7 @@ import run_tests  # noqa: E402
 
 def test_the_two_commands_and_their_friends_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("lab", "test", "notebooks", "figures", "lint", "pretrain"):
+    for target in ("lab", "class", "test", "notebooks", "figures", "lint", "pretrain"):
         assert re.search(rf"^{target}: .venv/.installed", makefile, re.M), target
     readme = (ROOT / "README.md").read_text()
     install = '-m pip install -c constraints.txt -e ".[test]"'
@@ -38,6 +39,17 @@ def test_the_lab_is_for_this_machine_only_and_keeps_its_token(monkeypatch, scree
     assert not any("token" in part or "password" in part for part in line)
     assert any(lab.FIRST_PAGE in part for part in line)
     assert (ROOT / lab.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+
+
+def test_a_class_sees_no_answer_before_it_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "CLASS", tmp_path / "class")
+    folder = lab.copy_for_a_class()
+    assert (folder / lab.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+    assert any((folder / "notebooks" / "runs").iterdir())
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert f"--ServerApp.root_dir={folder}" in lab.command([], folder)
 
 
 def test_every_test_belongs_to_a_stage_that_is_run():

@@ -112,7 +112,8 @@ def main() -> int:
     options = parser.parse_args()
     # One thread a kernel, so that sums come out the same and two kernels do not fight.
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
-    os.environ.pop("COURSE_MODEL", None)
+    for name in ("COURSE_MODEL", "COURSE_ZOOM"):
+        os.environ.pop(name, None)
     sources = sorted(SOURCES.glob("*.md"))
     if options.chapters:
         sources = [s for s in sources if s.name.split("_")[0] in options.chapters]

@@ -1,7 +1,9 @@
 """Open the course in JupyterLab: on this machine only, with a token.
 
-    python tools/lab.py [--ServerApp.port=8899 and other options of `jupyter lab`]
+    python tools/lab.py [--class] [--ServerApp.port=8899 and other options of `jupyter lab`]
 
+With --class it opens a copy for a lecture: no outputs, so that no picture answers a question
+before it is asked, and figures half as large again.
 An option that is given here takes the place of the course's own. Without a screen (a container,
 an ssh session) nothing is opened; the address to open is printed.
 """
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CLASS = ROOT / "build" / "class"
 FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 
 
@@ -22,11 +25,26 @@ def has_screen() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def command(extra: list[str]) -> list[str]:
+def copy_for_a_class() -> Path:
+    """The reader's notebooks without outputs, made anew, and what they read from disk."""
+    import nbformat
+
+    shutil.rmtree(CLASS, ignore_errors=True)
+    shutil.copytree(ROOT / "notebooks", CLASS / "notebooks", ignore=shutil.ignore_patterns("src"))
+    for path in (CLASS / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, path)
+    return CLASS
+
+
+def command(extra: list[str], root: Path = ROOT) -> list[str]:
     """The command line of JupyterLab for this machine."""
     line = [
         sys.executable, "-m", "jupyterlab",
-        f"--ServerApp.root_dir={ROOT}",
+        f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url={FIRST_PAGE}",
         "--ServerApp.ip=127.0.0.1",
         # No look for updates: the course works without a network, and asks nobody.
@@ -50,7 +68,11 @@ if __name__ == "__main__":
         sys.exit("JupyterLab is not installed here: run `make lab`, or the pip lines in README.md.")
     if not has_screen():
         print("No screen here. Open the address with ?token=… below in a browser.", flush=True)
-    arguments = command(sys.argv[1:])
+    options = sys.argv[1:]
+    if in_class := "--class" in options:
+        options.remove("--class")
+        os.environ.setdefault("COURSE_ZOOM", "1.5")
+    arguments = command(options, copy_for_a_class() if in_class else ROOT)
     if sys.platform == "win32":
         import subprocess
 

@@ -88,7 +88,8 @@ def main() -> int:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
-    environment.pop("COURSE_MODEL", None)
+    for name in ("COURSE_MODEL", "COURSE_ZOOM"):
+        environment.pop(name, None)
     # Without compiled modules each of the many kernels would compile torch and transformers anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     results = {stage: run(stage, environment) for stage in stages}

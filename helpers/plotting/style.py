@@ -1,6 +1,7 @@
 """The course's look, and the small parts that its figures share."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,8 +24,16 @@ SHADES = ("#08519C", "#3182BD", "#6BAED6", "#9ECAE1", "#DEEBF7")  # words of the
 
 
 def use_style() -> None:
-    """Switch the course's look on; each notebook's set-up cell calls it."""
+    """Switch the course's look on; each notebook's set-up cell calls it.
+
+    Where the variable COURSE_ZOOM is set, figures are that many times as large.
+
+    Raises:
+        ValueError: COURSE_ZOOM is no number.
+    """
     mpl.style.use(Path(__file__).parent / "course.mplstyle")
+    zoom = float(os.environ.get("COURSE_ZOOM", "1"))
+    mpl.rcParams["savefig.dpi"] = zoom * mpl.rcParams["figure.dpi"]
 
 
 def png(figure: Figure) -> bytes:
