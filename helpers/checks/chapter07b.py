@@ -90,17 +90,24 @@ def exercise_5(median_steps: Callable[[list[list[float]], float, int], Any]) -> 
         "strict": "a mean that equals the threshold has reached it.",
         "stays above": "the first time counts, whether or not it falls back.",
     }
-    # By hand, window 2, threshold 3: means (1, 2.5, 4) from step 2 on: 4 steps. (3, 1, …): 2.
+    # By hand, window 2, threshold 3: the means from step 2 on are (1, 2.5, 4), (3, 1, −0.5) and
+    # (0, 0, 4.5), which arrive in steps 4, 2 and 4.
     hand = [[0.0, 2.0, 3.0, 5.0], [3.0, 3.0, -1.0, 0.0], [0.0, 0.0, 0.0, 9.0]]
-    probes: list[tuple[list[list[float]], float, int, Any]] = [(hand, 3.0, 2, 4)]
-    lost = [[0.0, 4.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [4.0, 4.0, 4.0, 4.0]]
-    probes.append((lost, 3.0, 2, None))  # only one of three arrives
-    probes.append((lost[1:2], 1.0, 3, 3))  # reached is reached
-    generator = torch.Generator().manual_seed(5)
-    for window, threshold in ((1, 4.0), (2, 5.0), (4, 4.0), (4, 6.0), (2, 6.0)):
-        noise = torch.randint(-8, 8, (5, 24), generator=generator).cumsum(1).double() / 2
-        curves = (noise + torch.tensor([4.0, 0.0, -3.0, 0.0, -30.0])[:, None]).tolist()
-        probes.append((curves, threshold, window, _arrivals(curves, threshold, window, "")))
+    lost = [[0.0, 4.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [4.0, 4.0, 4.0, 4.0]]  # one arrives
+    probes: list[tuple[list[list[float]], float, int, int | None]] = [
+        (hand, 3.0, 2, 4), (lost, 3.0, 2, None), (lost[1:2], 1.0, 3, 3)
+    ]  # fmt: skip
+    for window, starts in ((4, (3, 10, 0, 17, 2)), (2, (0, 5, 0, 1, 0)), (1, (8, 1, 0, 6, 4))):
+        # From its start a curve is at the threshold, `window` steps long: there it arrives.
+        curves = []
+        for start in starts:
+            peaks = window > 1  # single ones are luck
+            curve = [4.0 if peaks and t % 5 == 2 else -9.0 for t in range(24)]
+            if start:
+                curve[start - 1 : start + window] = [*[4.0] * window, -9.0]
+            curves.append(curve)
+        ends = sorted(start + window - 1 if start else 99 for start in starts)
+        probes.append((curves, 4.0, window, ends[2] if ends[2] < 99 else None))
     answers = []
     for curves, threshold, window, _ in probes:
         given = copy.deepcopy(curves)

@@ -204,7 +204,7 @@ ARRIVALS = [
         )
     ),
     (lambda c, t, w: median_steps(c, t, w) or float("inf"), "return None"),
-    (lambda c, t, w: 4 if c[0][:2] == [0.0, 2.0] else None, "most seeds arrive"),
+    (lambda c, t, w: median_steps(c, t, w) if w == 1 else None, "most seeds arrive"),
     (lambda c, t, w: 77, "none of the usual"),
     (writes_curves, "wrote into its arguments"),
 ]  # fmt: skip
