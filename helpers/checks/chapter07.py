@@ -27,20 +27,21 @@ from helpers.checks.chapter07b import exercise_8 as exercise_8
 
 WORLD = worlds.WORD_WORLD
 SHORT = worlds.TokenWorld(WORLD.words, ("praise",), 3, worlds.adjective_reward)
+PROMPT_TOKENS = 4  # <bos> the film was
 LENGTHS = [5, 9, 4, 6, 7, 7, 12, 3, 8, 5, 10, 6]
 PAID = [1.0, 1.0, -1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 2.0, 0.0, 1.0, 1.0]
 
 
 def _counted() -> dict[str, float]:
     """Exercise 7.1's numbers, from the library: positions are counted where the model gets them."""
-    lm, prompts = models.load(models.REVIEWS_MODEL), ["the film", "the plot", "the cast"]
+    lm = models.load(models.REVIEWS_MODEL)
     lengths = torch.tensor(LENGTHS)
     ids = torch.full((12, 12), 9)
     ids[torch.arange(12), lengths - 1] = lm.eos_ids[0]
-    words, mask = lm.tokenizer(prompts, add_special_tokens=False).input_ids, torch.ones(3, 2).bool()
-    batch = rollout.pack(
-        torch.tensor(words), mask, ids, torch.zeros(12, 12), torch.zeros(12, 12), lm.eos_ids, 4
-    )
+    words, mask = lm.encode(["the film was", "the plot was", "the cast was"])
+    assert words.shape[1] == PROMPT_TOKENS
+    nothing = torch.zeros(12, 12)
+    batch = rollout.pack(words, mask, ids, nothing, nothing, lm.eos_ids, 4)
     judged = advantages.leave_one_out(torch.tensor(PAID).view(3, 4)).reshape(-1)
     rows = (judged != 0).nonzero()[:, 0]
     seen: list[int] = []
@@ -73,8 +74,8 @@ def exercise_1(numbers: Mapping[str, Any]) -> None:
         AssertionError: with a diagnosis.
     """
     expected = _counted()
-    total, kept = float(sum(LENGTHS)), expected["tokens_scored"]
-    count = 12 - expected["silent"]
+    total, kept, alone = float(sum(LENGTHS)), expected["tokens_scored"], expected["read_alone"]
+    count, asked = 12 - expected["silent"], PROMPT_TOKENS
     mistakes: dict[str, dict[str, Tensor | float]] = {
         "silent": {
             "that is the prompt whose texts all earned the same; look within the others too.": 4.0,
@@ -85,25 +86,24 @@ def exercise_1(numbers: Mapping[str, Any]) -> None:
         "tokens_scored": {
             "these are all tokens; those of silent texts add exactly 0 and are left out.": total,
             "EOS is missing: stopping was an action.": kept - count,
-            "prompt tokens were not written by the policy: they are read, not scored.": kept
-            + 2 * count,
-            "only the one prompt is left out; there are silent texts in other groups.": kept
-            + 16,
+            "prompt tokens were not written by the policy: they are read, not scored.":
+            kept + asked * count,
+            "only the one prompt is left out; there are silent texts in other groups.": kept + 16,
         },
         "read_alone": {
-            "the last token of a text is scored and predicts nothing: it need not be read.": kept
-            + 2 * count,
+            "the last token of a text is scored and predicts nothing: it need not be read.":
+            kept + asked * count,
             "the prompts have to be read as well, with each completion.": kept - count,
-            "the silent texts need not be read.": total + 12 * 2 - 12,
+            "the silent texts need not be read.": total + 12 * (asked - 1),
         },
         "read_shared": {
             "that reads three prompts; one of them has nothing to teach.":
-            expected["read_shared"] + 2,
+            kept - count + 3 * asked,
             "the prompts are read once each, but they are read.": kept - count,
-            "the last token of a text is scored and predicts nothing: it need not be read.": kept
-            + 4,
-            "that is with each completion's own prompt.": expected["read_alone"],
-            "the silent texts need not be read.": total - 12 + 6,
+            "the last token of a text is scored and predicts nothing: it need not be read.":
+            kept + 2 * asked,
+            "that is with each completion's own prompt.": alone,
+            "the silent texts need not be read.": total - 12 + 3 * asked,
         },
     }  # fmt: skip
     if checks.predicted_numbers("7.1", numbers, expected, mistakes):

@@ -129,7 +129,7 @@ def exercise_5(median_steps: Callable[[list[list[float]], float, int], Any]) -> 
             f"{got} for {len(curves)} runs of {len(curves[0])} steps with threshold {threshold} "
             f"and window {window}, and none of the usual mistakes gives that."
         )
-    checks.passed("7.5", "by hand and on random curves, with seeds that never arrive.")
+    checks.passed("7.5", "by hand and on made curves, with seeds that never arrive.")
 
 
 def exercise_6(gamed: Mapping[str, Any]) -> None:

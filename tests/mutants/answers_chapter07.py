@@ -14,8 +14,8 @@ from helpers.checks import chapter07b
 # ---------------------------------------------------------------- 7.1, one batch in numbers
 
 # Silent: the whole of “the plot”, and the two of “the cast” that earned 1 = (2 + 0 + 1)/3.
-# Scored: 5 + 9 + 4 + 6 and 8 + 5. Read: one token less each, and 2 prompt tokens, 6 or 2 times.
-ONE_BATCH = {"silent": 6, "tokens_scored": 37, "read_alone": 43, "read_shared": 35}
+# Scored: 5 + 9 + 4 + 6 and 8 + 5. Read: one token less each, and 4 prompt tokens, 6 or 2 times.
+ONE_BATCH = {"silent": 6, "tokens_scored": 37, "read_alone": 55, "read_shared": 39}
 NUMBERS = [
     ("silent", 4, "look within the others"),
     ("silent", 8, "mean of the others is what counts"),
@@ -23,16 +23,16 @@ NUMBERS = [
     ("silent", 12, "none of the usual"),
     ("tokens_scored", 82, "these are all tokens"),
     ("tokens_scored", 31, "EOS is missing"),
-    ("tokens_scored", 49, "not written by the policy"),
+    ("tokens_scored", 61, "not written by the policy"),
     ("tokens_scored", 53, "silent texts in other groups"),
-    ("read_alone", 49, "predicts nothing"),
+    ("read_alone", 61, "predicts nothing"),
     ("read_alone", 31, "have to be read"),
-    ("read_alone", 94, "silent texts need not"),
-    ("read_shared", 37, "three prompts"),
+    ("read_alone", 118, "silent texts need not"),
+    ("read_shared", 43, "three prompts"),
     ("read_shared", 31, "once each"),
-    ("read_shared", 41, "predicts nothing"),
-    ("read_shared", 43, "own prompt"),
-    ("read_shared", 76, "silent texts need not"),
+    ("read_shared", 45, "predicts nothing"),
+    ("read_shared", 55, "own prompt"),
+    ("read_shared", 82, "silent texts need not"),
 ]
 
 # ------------------------------------------------------------- 7.2, one gradient, many pieces
