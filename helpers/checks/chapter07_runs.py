@@ -116,7 +116,7 @@ _SLOPE: Test = (
 )
 EVIDENCE: dict[str, list[Test]] = {
     "nothing": [_AGREE, _SLOPE, _MOVED, (
-        lambda run: run["reward"][-1] > run["reward"][0] + 0.75,
+        lambda run: run["reward"][-1] > 0.5,
         "`kl` and `finished` move, and yet the reward ends near 0: what it learns earns nothing.",
     )],
     "old writer": [_SLOPE, (
@@ -129,7 +129,7 @@ EVIDENCE: dict[str, list[Test]] = {
         "`kl` grows in this run: the weights of the policy itself do move.",
     )],
     "prompts in turn": [_AGREE, _SLOPE, _MOVED, (
-        lambda run: run["finished"][-1] > 0.9 and run["reward"][-1] < 0.5,
+        lambda run: run["finished"][-1] > 0.8 and run["reward"][-1] < 0.5,
         "the reward ends high in this run: what it is paid for is what was asked.",
     )],
     "all alike": [(

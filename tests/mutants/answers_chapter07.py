@@ -206,6 +206,7 @@ ARRIVALS = [
     (lambda c, t, w: median_steps(c, t, w) or float("inf"), "return None"),
     (lambda c, t, w: median_steps(c, t, w) if w == 1 else None, "most seeds arrive"),
     (lambda c, t, w: 77, "none of the usual"),
+    (lambda c, t, w: None if any(max(x) < t for x in c) else median_steps(c, t, w), "most seeds"),
     (writes_curves, "wrote into its arguments"),
 ]  # fmt: skip
 
@@ -252,7 +253,7 @@ def word_advantages(rewards, logprobs, ref_logprobs, mask, beta):
 
 
 def by_words(rewards, logprobs, ref_logprobs, mask, beta):
-    rows = []
+    rows, logprobs = [], logprobs.detach()
     for i in range(len(rewards)):
         row = [0.0] * mask.shape[1]
         left = float(rewards[i])
