@@ -3,14 +3,14 @@
 Those of one step are in `chapter07`.
 """
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from itertools import accumulate
+from itertools import combinations
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from helpers import (
@@ -38,98 +38,87 @@ def _reviews() -> models.LanguageModel:
     return models.load(models.REVIEWS_MODEL)
 
 
-def _arrivals(curves: list[list[float]], threshold: float, window: int, mistake: str) -> Any:
-    """Median number of steps, with one mistake put in; no mistake, no mistake."""
-    steps = []
-    for curve in curves:
-        sums = [0.0, *accumulate(curve)]
-        first = 1 if mistake == "short windows" else window
-        means = {
-            t: (sums[t] - sums[max(0, t - window)]) / min(t, window)
-            for t in range(first, len(curve) + 1)
-        }
-        if mistake == "no mean":
-            means = dict(enumerate(curve, 1))
-        above = [t for t, mean in means.items()
-                 if (mean > threshold if mistake == "strict" else mean >= threshold)]  # fmt: skip
-        late = float(len(curve)) if mistake == "never is last" else math.inf
-        if mistake == "stays above":
-            below = [t for t in means if t not in above]
-            above = [t for t in above if t > max(below, default=0)]
-        steps.append(min(above) - (mistake == "index") - (mistake == "window start") * (window - 1)
-                     if above else late)  # fmt: skip
-    if mistake == "never left out":
-        steps = [s for s in steps if s < math.inf] or [math.inf]
-    if mistake == "mean":
-        middle = sum(steps) / len(steps)
-    elif mistake == "best seed":
-        middle = min(steps)
-    else:
-        middle = sorted(steps)[len(steps) // 2]
-    return middle if middle < math.inf else None
+Steps = list[int | None]
 
 
-def exercise_5(median_steps: Callable[[list[list[float]], float, int], Any]) -> None:
-    """`median_steps(curves, threshold, window)`, with seeds that never arrive.
+def _sooner(first: list[float], second: list[float], tie: float = 0.5) -> float:
+    """Share of pairs in which the first is smaller; `tie` for those that are equal."""
+    pairs = [1.0 if a < b else tie * (a == b) for a in first for b in second]
+    return sum(pairs) / len(pairs)
+
+
+def _compared(a: Steps, b: Steps, mistake: str) -> list[float]:
+    """Share and p with one mistake put in; the right ones are SciPy's."""
+    never = {"never is 0": 0.0, "never is last": float(max([*filter(None, (*a, *b)), 0]))}
+    first, second = (
+        [never.get(mistake, math.inf) if x is None else float(x) for x in steps
+         if x is not None or mistake != "left out"] for steps in (a, b)
+    )  # fmt: skip
+    tie = {"ties are 0": 0.0, "ties are 1": 1.0}.get(mistake, 0.5)
+    if mistake == "turned":
+        first, second = second, first
+    share = _sooner(first, second, tie)
+    every, others = [*first, *second], []
+    for rows in combinations(range(len(every)), len(first)):
+        rest = [x for k, x in enumerate(every) if k not in rows]
+        others.append(_sooner([every[k] for k in rows], rest, tie))
+    count = {
+        "strict": sum(x > share for x in others),
+        "wrong tail": sum(x <= share for x in others),
+        "equal only": sum(x == share for x in others),
+        "two-sided": sum(abs(x - 0.5) >= abs(share - 0.5) for x in others),
+    }.get(mistake, sum(x >= share for x in others))
+    return [share, 1 - share if mistake == "complement" else count / len(others)]
+
+
+def exercise_5(compare_steps: Callable[[Steps, Steps], Any]) -> None:
+    """`compare_steps(a, b)`: share of pairs in which a is sooner, and how rare that is by luck.
 
     Args:
-        median_steps: the reader's function.
+        compare_steps: the reader's function.
     Raises:
         AssertionError: with a diagnosis.
     """
     mistakes = {
-        "no mean": "that is when a single reward first crossed: luck. Average over the window.",
-        "short windows": "before `window` steps are done there is no mean over a window.",
-        "never left out": "the seeds that never arrive are left out: the worse a method, the "
-        "fewer of its runs count.",
-        "never is last": "a run that never arrives is counted as if it had arrived at its end.",
-        "mean": "that is the mean over the seeds; one slow seed moves it. Take the median.",
-        "best seed": "that is the best seed, not the median.",
-        "index": "one too few: a run that crosses in its first step has taken 1 step.",
-        "window start": "steps are counted to the end of the window, not to its beginning.",
-        "strict": "a mean that equals the threshold has reached it.",
-        "stays above": "the first time counts, whether or not it falls back.",
+        "left out": "runs that never arrive are left out: the worse a method, the fewer of its "
+        "runs count.",
+        "never is 0": "a run that never arrives counts as the fastest of all here.",
+        "never is last": "never is later than the last run that arrived, and no tie with it.",
+        "ties are 0": "a tie is half a pair for each side; two runs that never arrive tie too.",
+        "ties are 1": "a tie is half a pair, not a whole one.",
+        "turned": "the share is turned: fewer steps are better.",
+        "strict": "p leaves out the labellings that do exactly as well, the actual one among them: "
+        "it can never be 0.",
+        "wrong tail": "p counts the labellings that do as well or *worse*.",
+        "equal only": "p counts only the labellings that do exactly as well; better ones count.",
+        "two-sided": "p counts the labellings that do as well for b, too.",
+        "complement": "1 − share is no p: relabel the seeds and count.",
     }
-    # By hand, window 2, threshold 3: the means from step 2 on are (1, 2.5, 4), (3, 1, −0.5) and
-    # (0, 0, 4.5), which arrive in steps 4, 2 and 4.
-    hand = [[0.0, 2.0, 3.0, 5.0], [3.0, 3.0, -1.0, 0.0], [0.0, 0.0, 0.0, 9.0]]
-    lost = [[0.0, 4.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [4.0, 4.0, 4.0, 4.0]]  # one arrives
-    probes: list[tuple[list[list[float]], float, int, int | None]] = [
-        (hand, 3.0, 2, 4), (lost, 3.0, 2, None), (lost[1:2], 1.0, 3, 3)
+    probes: list[tuple[Steps, Steps]] = [
+        ([10, 12, None], [30, None, None]), ([8, 9, 11, 12, 14], [31, 44, None, None, None]),
+        ([5, 7, 9, 9], [7, 7, 20]), ([6, None, 3, 22], [4, 9, 17, 22, 25]), ([40, 41], [5, None]),
     ]  # fmt: skip
-    for window, starts in ((4, (3, 10, 0, 17, 2)), (2, (0, 5, 0, 1, 0)), (1, (8, 1, 0, 6, 4))):
-        # From its start a curve is at the threshold, `window` steps long: there it arrives.
-        curves = []
-        for start in starts:
-            peaks = window > 1  # single ones are luck
-            curve = [4.0 if peaks and t % 5 == 2 else -9.0 for t in range(24)]
-            if start:
-                curve[start - 1 : start + window] = [*[4.0] * window, -9.0]
-            curves.append(curve)
-        ends = sorted(start + window - 1 if start else 99 for start in starts)
-        probes.append((curves, 4.0, window, ends[2] if ends[2] < 99 else None))
-    answers = []
-    for curves, threshold, window, _ in probes:
-        given = copy.deepcopy(curves)
-        answers.append(median_steps(given, threshold, window))
-        assert given == curves, "the function wrote into its arguments; make new lists."
-    if all(answer is None or answer is ... for answer in answers):
-        checks.is_stub("7.5", None)
-        return
-    found = [None if a is None else float(checks.as_numbers(a, shape=(), what="steps"))
-             for a in answers]  # fmt: skip
-    for name, message in mistakes.items():
-        assert found != [_arrivals(*probe[:3], name) for probe in probes], message
-    assert math.inf not in found, "if the seed in the middle never arrives, return None."
-    for got, (curves, threshold, window, expected) in zip(found, probes, strict=True):
-        assert (got is None) <= (expected is None), (
-            "None where most seeds arrive: the median exists if more than half of them do."
-        )
-        assert got == expected, (
-            f"{got} for {len(curves)} runs of {len(curves[0])} steps with threshold {threshold} "
-            f"and window {window}, and none of the usual mistakes gives that."
-        )
-    checks.passed("7.5", "by hand and on made curves, with seeds that never arrive.")
+    for k, (a, b) in enumerate(probes):
+        given = (list(a), list(b))
+        got = compare_steps(*given)
+        if checks.is_stub("7.5", got):
+            return
+        assert given == (a, b), "the function wrote into its arguments; make new lists."
+        found = checks.as_numbers(got, shape=(2,), what="(share, p)")
+        late = [[1e6 if x is None else float(x) for x in steps] for steps in (a, b)]
+        test = stats.permutation_test(
+            late, lambda x, y: _sooner(list(x), list(y)), permutation_type="independent",
+            alternative="greater", n_resamples=10_000,
+        )  # fmt: skip
+        share = test.statistic
+        if k == 0:  # by hand: 10 and 12 win three pairs each, never ties with two nevers
+            share = (3 + 3 + 2 * 0.5) / 9
+        wrong = {text: torch.tensor(_compared(a, b, name)) for name, text in mistakes.items()}
+        checks.diagnose(
+            found, torch.tensor([share, test.pvalue], dtype=torch.float64), wrong,
+            tolerance=1e-5, reveal=False,
+        )  # fmt: skip
+    checks.passed("7.5", "five comparisons, by hand and against an exact permutation test.")
 
 
 def exercise_6(gamed: Mapping[str, Any]) -> None:

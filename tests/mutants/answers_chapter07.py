@@ -1,6 +1,7 @@
 """Wrong and right answers to the exercises of chapter 07."""
 
 import copy
+import itertools
 import statistics
 import tempfile
 from pathlib import Path
@@ -161,53 +162,56 @@ SWAPS = [
     ("A", "bad luck", "none of the five causes"),
 ]
 
-# -------------------------------------------------------- 7.5, seeds that never arrive
+# ------------------------------------------------------------------- 7.5, luck or baseline
 
 
-def median_steps(curves, threshold, window):
-    def first(curve):
-        for end in range(window, len(curve) + 1):
-            if sum(curve[end - window : end]) / window >= threshold:
-                return end
-        return float("inf")
+def compare_steps(a, b):
+    first, second = ([float("inf") if x is None else x for x in steps] for steps in (a, b))
 
-    middle = statistics.median(map(first, curves))
-    return None if middle == float("inf") else middle
+    def share(one, other):
+        return statistics.fmean((x < y) + (x == y) / 2 for x in one for y in other)
 
-
-def median_by_tensors(curves, threshold, window):
-    means = torch.tensor(curves).unfold(1, window, 1).mean(-1)  # (seeds, steps)
-    over = torch.cat([means >= threshold, torch.ones_like(means[:, :1]).bool()], dim=1)
-    steps = over.int().argmax(1) + window
-    found = int(steps.median())
-    return torch.tensor(found) if found <= len(curves[0]) else None
+    every, actual = first + second, share(first, second)
+    shares = []
+    for rows in itertools.combinations(range(len(every)), len(first)):
+        rest = [every[k] for k in range(len(every)) if k not in rows]
+        shares.append(share([every[k] for k in rows], rest))
+    return actual, statistics.fmean(x >= actual for x in shares)
 
 
-def wrong_median(mistake):
-    return lambda c, t, w: chapter07b._arrivals(c, t, w, mistake)
+def by_ranks(a, b):
+    """Every order of the seeds, and the sum of ranks instead of pairs."""
+    late = torch.tensor([10**9 if x is None else x for x in (*a, *b)])
+    above = (late[:, None] < late).double() + (late[:, None] == late) / 2  # (n, n)
+    n, rows = len(a), torch.combinations(torch.arange(len(late)), len(a))
+    inside = torch.zeros(len(rows), len(late), dtype=torch.float64).scatter_(1, rows, 1.0)
+    shares = ((inside @ above) * (1 - inside)).sum(1) / (n * len(b))
+    return torch.stack([shares[0], (shares >= shares[0] - 1e-9).double().mean()])
 
 
-def writes_curves(curves, threshold, window):
-    curves.sort()
-    return median_steps(curves, threshold, window)
+def wrong_comparison(mistake):
+    return lambda a, b: chapter07b._compared(a, b, mistake)
 
 
-ARRIVALS = [
+def sorts(a, b):
+    b.sort(key=lambda x: x or 0, reverse=True)
+    return compare_steps(a, b)
+
+
+COMPARED = [
     *(
-        (wrong_median(name), message)
+        (wrong_comparison(name), message)
         for name, message in (
-            ("no mean", "luck"), ("short windows", "no mean over a window"),
-            ("never left out", "left out"), ("never is last", "arrived at its end"),
-            ("mean", "mean over the seeds"), ("best seed", "best seed"), ("index", "one too few"),
-            ("window start", "end of the window"), ("strict", "equals the threshold"),
-            ("stays above", "falls back"),
+            ("left out", "left out"), ("never is 0", "fastest"), ("never is last", "no tie with"),
+            ("ties are 0", "half a pair for each"), ("ties are 1", "not a whole one"),
+            ("turned", "share is turned"), ("strict", "never be 0"), ("wrong tail", "worse"),
+            ("equal only", "better ones count"), ("two-sided", "for b, too"),
+            ("complement", "is no p"),
         )
     ),
-    (lambda c, t, w: median_steps(c, t, w) or float("inf"), "return None"),
-    (lambda c, t, w: median_steps(c, t, w) if w == 1 else None, "most seeds arrive"),
-    (lambda c, t, w: 77, "none of the usual"),
-    (lambda c, t, w: None if any(max(x) < t for x in c) else median_steps(c, t, w), "most seeds"),
-    (writes_curves, "wrote into its arguments"),
+    (lambda a, b: compare_steps(a, b)[0], "should have shape"),
+    (lambda a, b: (compare_steps(a, b)[0], 0.033), "none of the usual"),
+    (sorts, "wrote into its arguments"),
 ]  # fmt: skip
 
 # ---------------------------------------------------------------- 7.6, a penalty too small
@@ -419,7 +423,7 @@ WRONG = [
     *((check.exercise_2, answer, message) for answer, message in CREDITS),
     *((check.exercise_3, OPTIMIZED | {n: value}, message) for n, value, message in MOVES),
     *((check.exercise_4, CAUSES | {run: cause}, message) for run, cause, message in SWAPS),
-    *((check.exercise_5, answer, message) for answer, message in ARRIVALS),
+    *((check.exercise_5, answer, message) for answer, message in COMPARED),
     *((check.exercise_6, answer, message) for answer, message in BROKEN),
     *((check.exercise_7, answer, message) for answer, message in WORDS),
     *((check.exercise_8, answer, message) for answer, message in RESUMED),
@@ -435,8 +439,8 @@ RIGHT = [
     (check.exercise_3, OPTIMIZED | {"idle_move": 0.67, "self_mean_gradient": 0.875}),
     (check.exercise_4, CAUSES),
     (check.exercise_4, dict(reversed(CAUSES.items()))),
-    (check.exercise_5, median_steps),
-    (check.exercise_5, median_by_tensors),
+    (check.exercise_5, compare_steps),
+    (check.exercise_5, by_ranks),
     (check.exercise_6, GAMED),
     (check.exercise_6, {"text": SLEEK, "beta": torch.tensor(level_beta(SLEEK))}),
     (check.exercise_7, word_advantages),
