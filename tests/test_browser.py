@@ -76,7 +76,7 @@ START_STOPWATCH_FOR_TEXT = """element => {
         if (watch.start && (CONDITION)) watch.end ??= performance.now();
     }).observe(element, {subtree: true, childList: true, characterData: true});
 }"""
-# Chapter 07's samples, `+3.00  prompt | completion`: all five now shown have 5 words of praise.
+# Chapter 07's samples, `+3.00  prompt | completion`: all now shown have 5 words of praise.
 PRAISES = r"""(text.split("now, step")[1] || "").match(/^ *[+-][\d.]+(?=  )/gm)
     ?.every(paid => paid >= 5)"""
 READ_STOPWATCH = "() => window.stopwatch.end && window.stopwatch.end - window.stopwatch.start"

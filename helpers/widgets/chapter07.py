@@ -277,6 +277,7 @@ def labels(runs: Sequence[live.Run]) -> list[str]:
         more = [
             f"{SHORT[name]} {getattr(config, name)}".strip() for name in differ if name != "kl_coef"
         ]
+        more = ["no baseline" if each == "none" else each for each in more]
         label = ", ".join([f"{k}: {run.settings['reward']}", f"β = {config.kl_coef:g}", *more])
         found.append(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
     return found
