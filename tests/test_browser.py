@@ -66,15 +66,19 @@ START_STOPWATCH = """image => {
     document.addEventListener("pointerdown", down, {capture: true, once: true});
     image.addEventListener("load", () => { if (watch.start) watch.end ??= performance.now(); });
 }"""
-# The same for a text: from the mouse going down until the words stand there.
-START_STOPWATCH_FOR_WORDS = """(element, words) => {
+# The same for a text: from the mouse going down until a condition of it holds.
+START_STOPWATCH_FOR_TEXT = """element => {
     const watch = window.stopwatch = {start: null, end: null};
     const down = () => { watch.start ??= performance.now(); };
     document.addEventListener("pointerdown", down, {capture: true, once: true});
     new MutationObserver(() => {
-        if (watch.start && element.innerText.includes(words)) watch.end ??= performance.now();
+        const text = element.innerText;
+        if (watch.start && (CONDITION)) watch.end ??= performance.now();
     }).observe(element, {subtree: true, childList: true, characterData: true});
 }"""
+# Chapter 07's samples, `+3.00  prompt | completion`: all now shown have 5 words of praise.
+PRAISES = r"""(text.split("now, step")[1] || "").match(/^ *[+-][\d.]+(?=  )/gm)
+    ?.every(paid => paid >= 5)"""
 READ_STOPWATCH = "() => window.stopwatch.end && window.stopwatch.end - window.stopwatch.start"
 
 
@@ -549,11 +553,9 @@ def test_the_reward_laboratory_runs_stops_and_resets(chapters):
     expect(live).to_contain_text("running")
     expect(picture).not_to_have_attribute("src", before)
     keep_picture(page, "laboratory_running")
-    live.evaluate(START_STOPWATCH_FOR_WORDS, "stopped after")
-    button(live, "Stop").click()
-    elapsed = page.wait_for_function(READ_STOPWATCH, timeout=1000 * STEP_SECONDS).json_value()
-    print(f"Stop: {elapsed / 1000:.2f} s")
-    assert elapsed < 5000  # on a busy machine; 1 s is the target on an idle one
+    elapsed = press_until(live, "Stop", "text.includes('stopped after')", STEP_SECONDS)
+    print(f"Stop: {elapsed:.2f} s")
+    assert elapsed < 5  # on a busy machine; 1 s is the target on an idle one
     expect(live.locator("li")).to_have_count(1)
     keep_picture(page, "laboratory_stopped")
     text = live.locator("li").inner_text()
@@ -561,6 +563,90 @@ def test_the_reward_laboratory_runs_stops_and_resets(chapters):
     assert live.locator("li").inner_text() == text  # the count stands still
     button(live, "Reset").click()
     expect(live.locator("li")).to_have_count(0)
+
+
+@pytest.fixture
+def lm_lab(chapters) -> Locator:
+    """Chapter 07's laboratory, without a run."""
+    page = chapters["07"].page
+    page.bring_to_front()
+    lab = page.locator(".widget-vbox", has=page.get_by_label("preset", exact=True)).first
+    lab.scroll_into_view_if_needed()
+    if button(lab, "Reset").is_enabled() and lab.locator("li").count():
+        button(lab, "Reset").click()
+    expect(lab.locator("li")).to_have_count(0)
+    return lab
+
+
+def pick(explorer: Locator, label: str, option: str) -> None:
+    """Choose from a list that changes no picture."""
+    explorer.get_by_label(label, exact=True).select_option(label=option)
+
+
+def press_until(lab: Locator, name: str, condition: str, seconds: float) -> float:
+    """Press a button: seconds by the page's own clock until the condition holds of the text."""
+    lab.evaluate(START_STOPWATCH_FOR_TEXT.replace("CONDITION", condition))
+    button(lab, name).click()
+    done = lab.page.wait_for_function(READ_STOPWATCH, timeout=1000 * seconds)
+    return done.json_value() / 1000
+
+
+def set_steps(lab: Locator, steps: int) -> None:
+    row = lab.locator(".widget-inline-hbox", has_text="steps of ascent").first
+    row.get_by_role("slider").focus()
+    lab.page.keyboard.press("Home")
+    for _ in range(steps - 1):
+        lab.page.keyboard.press("ArrowRight")
+    expect(row.locator(".widget-readout")).to_have_text(str(steps))
+
+
+def test_a_language_model_changes_its_style_before_the_readers_eyes(chapters, lm_lab):
+    page, picture = chapters["07"].page, lm_lab.locator("img")
+    pick(lm_lab, "preset", "praise, no KL")
+    expect(lm_lab.locator("li")).to_have_count(0)
+    before = picture.get_attribute("src")
+    took = press_until(lm_lab, "Run", PRAISES, RUN_SECONDS)
+    print(f"Run to a plain change of style: {took:.1f} s")
+    assert took < 90  # on a busy machine; 30 s is the target on two idle cores
+    expect(lm_lab).to_contain_text("running")
+    assert picture.get_attribute("src") != before
+    keep_picture(page, "lm_running")
+    took = press_until(lm_lab, "Stop", "text.includes('stopped after')", STEP_SECONDS)
+    print(f"Stop: {took:.2f} s")
+    assert took < 5  # on a busy machine; 1 s is the target on an idle one
+    expect(lm_lab.locator("li")).to_have_count(1)
+    expect(lm_lab.locator("li")).to_contain_text("train.Config(")
+    keep_picture(page, "lm_stopped")
+
+
+def test_an_error_in_the_readers_reward_is_named_with_its_line(chapters, lm_lab):
+    pick(lm_lab, "reward", "with a mistake")
+    button(lm_lab, "Run").click()
+    expect(lm_lab).to_contain_text("KeyError")
+    expect(lm_lab).to_contain_text("price[word]")
+    expect(lm_lab.locator("li")).to_contain_text("failed")
+    expect(button(lm_lab, "Run")).to_be_enabled()
+    keep_picture(chapters["07"].page, "lm_error")
+
+
+def test_two_runs_lie_over_each_other_until_reset(chapters, lm_lab):
+    page, picture = chapters["07"].page, lm_lab.locator("img")
+    empty = picture.get_attribute("src")
+    pick(lm_lab, "preset", "praise, with KL")
+    set_steps(lm_lab, 6)
+    expect(lm_lab.get_by_label("preset", exact=True)).to_have_value("(your own choice)")
+    for count, baseline in enumerate(("leave-one-out", "none"), 1):
+        pick(lm_lab, "baseline", baseline)
+        button(lm_lab, "Run").click()
+        expect(lm_lab.locator("li")).to_have_count(count)
+        expect(lm_lab.locator("li").last).to_contain_text("finished", timeout=60_000)
+        expect(lm_lab.locator("li").last).to_contain_text(f"baseline='{baseline}', kl_coef=1.0")
+    keep_picture(page, "lm_overlaid")
+    new_picture(lm_lab, button(lm_lab, "Reset").click)
+    expect(lm_lab.locator("li")).to_have_count(0)
+    expect(lm_lab.locator("pre")).to_have_count(0)
+    assert picture.get_attribute("src") != empty  # another blob; its content is the same
+    keep_picture(page, "lm_reset")
 
 
 def test_nothing_pops_up_over_the_page(chapters):

@@ -39,7 +39,7 @@ def test_a_run_goes_to_its_end_and_buttons_come_back():
     assert live.wait(SECONDS)
     [run] = live.runs
     assert run.status == "finished" and [r["step"] for r in run.records] == list(range(7))
-    assert live.image.value != empty and "finished after 6 steps" in live.message.value
+    assert live.image.value != empty and "finished after step 6" in live.message.value
     assert not live.run.disabled and live.halt.disabled and not live.reset.disabled
     assert "&#x27;steps&#x27;: 7" in live.history.value
 
@@ -145,7 +145,7 @@ def test_stop_ends_a_python_loop_that_never_returns_and_its_finally_is_run():
     started(live, entered)
     stopped_within(live)
     assert cleaned, "the generator's finally was not run"
-    assert live.message.value == "stopped after 0 steps" and len(live.runs[0].records) == 1
+    assert live.message.value == "stopped after step 0" and len(live.runs[0].records) == 1
 
 
 def sleepy(entered, seconds, after):

@@ -1,20 +1,17 @@
 """The presets of the laboratory do what chapter 07 promises, on every recorded seed."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from helpers import plotting, widgets
-
-RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
 
 
 @pytest.fixture(scope="module")
 def ends():
     """Preset → column → its mean over the last five steps, one number a seed."""
     found = {}
-    for path in RUNS.glob("chapter07_*.json"):
+    for path in widgets.RUNS.glob("chapter07_*.json"):
         about = json.loads(path.read_text(encoding="utf-8"))
         if about.get("preset") not in widgets.PRESETS:
             continue
@@ -32,7 +29,7 @@ def ends():
 
 def test_every_preset_was_recorded_and_all_is_small(ends):
     assert set(ends) == set(widgets.PRESETS)
-    assert sum(path.stat().st_size for path in RUNS.glob("chapter07_*")) < 200_000
+    assert sum(path.stat().st_size for path in widgets.RUNS.glob("chapter07_*")) < 200_000
 
 
 def test_praise_without_kl_is_words_of_praise_and_no_review(ends):
@@ -56,6 +53,21 @@ def test_the_loophole_pays_more_than_any_review_could(ends):
     assert min(end["reward"]) > 0.8 and max(end["reviews"]) < 0.2
 
 
+def test_paid_for_one_word_with_large_steps_the_entropy_collapses(ends):
+    end, start = ends["one word, large steps"], widgets.exact_values()["entropy"]
+    assert max(end["entropy"]) < 0.6 * start and min(end["length"]) > 31
+    assert min(ends["praise, no KL"]["entropy"]) > 4 * start, "there it rises"
+
+
+def test_a_few_texts_of_each_preset_were_kept():
+    for preset in widgets.PRESETS:
+        texts = widgets.recorded_texts(preset)
+        for when in ("before", "after"):
+            prompts, completions, paid = zip(*texts[when], strict=True)
+            reward = widgets.LM_REWARDS[widgets.PRESETS[preset]["reward"]]
+            assert list(paid) == pytest.approx(reward(list(prompts), list(completions)))
+
+
 def test_the_baseline_makes_the_difference_at_the_same_budget(ends):
     without, with_it = (ends[f"praise + 10, {b}"] for b in ("no baseline", "leave-one-out"))
     start = 10 + widgets.completion_grammar().expected_score()
@@ -65,7 +77,8 @@ def test_the_baseline_makes_the_difference_at_the_same_budget(ends):
 
 def test_a_recorded_run_is_drawn_as_a_live_one_is():
     plotting.use_style()
-    runs = widgets.recorded(RUNS / "chapter07_praise_no_kl.csv")
-    figure = plotting.laboratory(runs, exact=widgets.exact_values())
+    runs = widgets.recorded(widgets.record_file("praise, no KL"))
+    figure = plotting.laboratory(runs, exact=widgets.exact_values(), exact_label="the start")
+    assert figure.axes[-1].get_legend().get_texts()[-1].get_text() == "the start"
     assert list(runs) == [f"seed {k}" for k in range(5)]
     assert list(figure.axes[0].lines[1].get_ydata()) == runs["seed 1"]["reward"]

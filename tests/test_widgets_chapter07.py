@@ -65,6 +65,10 @@ def test_presets_set_the_controls(lab):
         lab.preset.value = name
         assert lab.controls["reward"].value == chosen["reward"]
         assert lab.config() == widgets.laboratory_config(**chosen), name
+        assert lab.preset.value == name
+    lab.controls["seed"].value = 5
+    assert lab.preset.value not in widgets.PRESETS, "a name over settings that are not its own"
+    assert lab.config() == widgets.laboratory_config(**chosen, seed=5)
 
 
 def test_what_cannot_work_is_refused_in_words(lab):
@@ -90,6 +94,27 @@ def test_the_readers_own_reward_comes_first_and_its_line_is_shown(reviews):
     assert "completions[:-1]" in lab.live.message.value
     lab.controls["reward"].value = "praise"
     assert run(lab).status == "finished"
+
+
+def test_a_mistake_in_a_comprehension_is_said_of_the_readers_function(reviews):
+    def dear(prompts, completions):
+        return [sum({"good": 1.0}[word] for word in text.split()) for text in completions]
+
+    lab = small(widgets.LanguageModelLab(reviews, rewards={"dear": dear}))
+    assert run(lab).status == "failed"
+    assert "KeyError" in lab.live.message.value and "<code>dear</code>" in lab.live.message.value
+
+
+def test_labels_tell_runs_apart_and_fit(lab):
+    for seed in (0, 1):
+        run(small(lab, seed=seed, kl_coef=0.5))
+    assert widgets.chapter07.labels(lab.live.runs) == [
+        "1: praise, β = 0.5, seed 0", "2: praise, β = 0.5, seed 1",
+    ]  # fmt: skip
+    run(small(lab, baseline="running mean", temperature=0.7, max_new_tokens=5, kl_coef=0.0))
+    found = widgets.chapter07.labels(lab.live.runs)
+    assert found[2].startswith("3: praise, β = 0, running mean")
+    assert max(map(len, found)) <= 36 and found[2].endswith("…")
 
 
 def test_the_printed_line_repeats_the_run_exactly(lab, reviews):

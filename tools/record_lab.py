@@ -8,22 +8,14 @@ seeds at the end. Read the CSV with `runlog.load`.
 import argparse
 import dataclasses
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from helpers import models, runlog, train, widgets, worlds
 
-RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
 COLUMNS = ("seed", "step", "reward", "reviews", "entropy", "kl", "length", "finished", "seconds")
 LAST = 5  # steps that "at the end" is the mean of
-
-
-def file_name(preset: str) -> str:
-    """The CSV of a preset, in letters that every file system takes."""
-    plain = preset.replace("+", "plus")
-    return "chapter07_" + re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_") + ".csv"
 
 
 def one_seed(preset: str, seed: int) -> list[dict[str, Any]]:
@@ -42,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("presets", nargs="*", default=list(widgets.PRESETS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=RUNS)
+    parser.add_argument("--folder", type=Path, default=widgets.RUNS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for preset in options.presets:
@@ -51,7 +43,7 @@ def main() -> None:
         lines = [",".join(COLUMNS)]
         for records in runs:
             lines += [",".join(f"{record[name]:.5g}" for name in COLUMNS) for record in records]
-        path = options.folder / file_name(preset)
+        path = widgets.record_file(preset, options.folder)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         ends = {
             name: sorted(sum(r[name] for r in run[-LAST:]) / len(run[-LAST:]) for run in runs)

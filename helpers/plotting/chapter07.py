@@ -24,6 +24,7 @@ def laboratory(
     runs: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     exact: Mapping[str, float],
+    exact_label: str = "exact, the grammar's own",
     title: str = "",
 ) -> Figure:
     """Small multiples over the steps of one or more runs, each run in a look of its own.
@@ -31,7 +32,8 @@ def laboratory(
     Args:
         runs: label → column of `PANELS` → one number a step; nan is left out, and a column that
             is missing is not drawn. Of more than seven runs the last seven are drawn.
-        exact: column → its exact value before training: black dashes.
+        exact: column → its exact value: black dashes.
+        exact_label: what the dashes are; by default where training starts.
         title: above the legend.
     """
     figure = Figure(figsize=(7.4, 4.4))
@@ -50,7 +52,7 @@ def laboratory(
         color, style, _ = LINES[k]
         last.plot([], [], color=color, linestyle=style, label=label)
     if exact:
-        last.plot([], [], color=COLORS["exact"], linestyle="--", label="exact, the grammar's own")
+        last.plot([], [], color=COLORS["exact"], linestyle="--", label=exact_label)
     if shown or exact:
         last.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(-0.06, 1.04), frameon=False)
     return figure

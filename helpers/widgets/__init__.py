@@ -18,11 +18,11 @@ from helpers.widgets.chapter07 import (
     laboratory_config,
     line_of_python,
     observed,
-    recorded,
     share_of_reviews,
     show_samples,
 )
 from helpers.widgets.live import LiveRun, Run
+from helpers.widgets.recordings import RUNS, record_file, recorded, recorded_texts
 
 __all__ = [
     "BehaviorLab",
@@ -33,6 +33,7 @@ __all__ = [
     "PAYMENTS",
     "PRESETS",
     "REWARDS",
+    "RUNS",
     "RewardBench",
     "RewardLab",
     "Run",
@@ -49,8 +50,10 @@ __all__ = [
     "line_of_python",
     "mix_critics",
     "observed",
-    "recorded",
     "pay",
+    "record_file",
+    "recorded",
+    "recorded_texts",
     "share_of_reviews",
     "show_samples",
     "simplex_moves",

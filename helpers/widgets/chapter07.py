@@ -7,19 +7,25 @@ import math
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import ipywidgets
 
-from helpers import grammar, models, plotting, rewards, runlog, settings, train, worlds
+from helpers import grammar, models, plotting, rewards, settings, train, worlds
 from helpers.models import LanguageModel
 from helpers.widgets import live
 
 CHOICES = (
     "baseline", "kl_coef", "temperature", "max_new_tokens", "group_size", "lr", "steps", "seed",
 )  # fmt: skip
-SAMPLES = 5  # texts of a record that are shown
+SHORT = {
+    "baseline": "", "temperature": "T", "max_new_tokens": "limit", "group_size": "K", "lr": "lr",
+    "steps": "steps", "seed": "seed",
+}  # fmt: skip
+COMPREHENSIONS = ("<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>")  # nobody's function
+LABEL = 36  # characters of a run's label
+SAMPLES = 4  # texts of a record that are shown
+OWN = "(your own choice)"  # what stands where a preset's name would
 
 
 def praise_plus_ten(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
@@ -64,6 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "praise, with KL": {"reward": "praise", "kl_coef": 1.0},
     "length": {"reward": "length"},
     "a loophole: praise per word": {"reward": "praise per word"},
+    "one word, large steps": {"reward": "times “wonderful”", "lr": 1e-3},
     "praise + 10, no baseline": {"reward": "praise + 10", "baseline": "none", "steps": 40},
     "praise + 10, leave-one-out": {"reward": "praise + 10", "steps": 40},
 }
@@ -137,24 +144,6 @@ def observed(record: train.Record, *, reviews: bool) -> dict[str, Any]:
     return {**record.numbers(), "reviews": share, "samples": rows[::stride][:SAMPLES]}
 
 
-def recorded(path: str | Path) -> dict[str, dict[str, list[float]]]:
-    """Runs that `tools/record_lab.py` wrote down, as `plotting.laboratory` takes them.
-
-    Args:
-        path: of the CSV, with a column `seed`.
-    Returns:
-        "seed 0", … → column → one number a step.
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    runs: dict[str, dict[str, list[float]]] = {}
-    for row in runlog.load(path):
-        run = runs.setdefault(f"seed {row['seed']:.0f}", {name: [] for name in row})
-        for name, number in row.items():
-            run[name].append(number)
-    return runs
-
-
 class LanguageModelLab(ipywidgets.VBox):
     """Choose or write a reward, press Run, and watch a language model change its writing.
 
@@ -187,11 +176,14 @@ class LanguageModelLab(ipywidgets.VBox):
         self._reviews = prompts is None
         self._exact = exact_values() if self._reviews else {}
         self.preset = ipywidgets.Dropdown(
-            options=["(your own choice)", *PRESETS], description="preset",
+            options=[OWN, *PRESETS], description="preset",
             style={"description_width": "60px"}, layout={"width": "360px"},
         )  # fmt: skip
         self.controls = _controls(list(self.rewards), laboratory_config())
+        self._taking = False  # whether a preset is setting the controls
         self.preset.observe(lambda _: self._take_preset(), names="value")
+        for control in self.controls.values():
+            control.observe(lambda _: self._leave_preset(), names="value")
         self.samples = ipywidgets.HTML()
         self.live: live.LiveRun = live.LiveRun(
             self._train, self._settings, self._draw, self._describe
@@ -229,8 +221,15 @@ class LanguageModelLab(ipywidgets.VBox):
         if chosen is None:
             return
         config = laboratory_config(**chosen)
+        self._taking = True
         for name, control in self.controls.items():
             control.value = chosen["reward"] if name == "reward" else getattr(config, name)
+        self._taking = False
+
+    def _leave_preset(self) -> None:
+        """A preset's name stands over its own settings only."""
+        if not self._taking:
+            self.preset.value = OWN
 
     def _settings(self) -> dict[str, Any]:
         return {"reward": self.controls["reward"].value, "config": self.config()}
@@ -249,9 +248,8 @@ class LanguageModelLab(ipywidgets.VBox):
     def _draw(self, runs: Sequence[live.Run]) -> plotting.Figure:
         self.samples.value = show_samples(runs[-1].records) if runs else ""
         curves = {}
-        for k, run in enumerate(runs, 1):
-            config, records = run.settings["config"], list(run.records)
-            label = f"{k}: {run.settings['reward']}, {config.baseline}, β = {config.kl_coef:g}"
+        for label, run in zip(labels(runs), runs, strict=True):
+            records = list(run.records)
             curves[label] = {
                 name: [float(record[name]) for record in records] for name in plotting.PANELS
             }
@@ -262,6 +260,27 @@ class LanguageModelLab(ipywidgets.VBox):
         if len({run.settings["reward"] for run in runs}) > 1:
             title += ", rewards in different units"
         return plotting.laboratory(curves, exact=exact, title=title)
+
+
+def labels(runs: Sequence[live.Run]) -> list[str]:
+    """What tells runs apart: number, reward and β, then the settings that are not all the same.
+
+    Args:
+        runs: of the laboratory.
+    Returns:
+        One label a run, cut to what fits beside the curves.
+    """
+    configs = [run.settings["config"] for run in runs]
+    differ = [name for name in SHORT if len({getattr(c, name) for c in configs}) > 1]
+    found = []
+    for k, (run, config) in enumerate(zip(runs, configs, strict=True), 1):
+        more = [
+            f"{SHORT[name]} {getattr(config, name)}".strip() for name in differ if name != "kl_coef"
+        ]
+        more = ["no baseline" if each == "none" else each for each in more]
+        label = ", ".join([f"{k}: {run.settings['reward']}", f"β = {config.kl_coef:g}", *more])
+        found.append(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
+    return found
 
 
 def line_of_python(config: train.Config) -> str:
@@ -299,8 +318,10 @@ def _readers(reward: train.Reward) -> train.Reward:
             own, trace = None, error.__traceback__
             code = getattr(reward, "__code__", None)
             while trace is not None:
-                if code is not None and trace.tb_frame.f_code.co_filename == code.co_filename:
-                    own = trace
+                here = trace.tb_frame.f_code
+                if code is not None and here.co_filename == code.co_filename:
+                    inside = own is not None and here.co_name in COMPREHENSIONS
+                    own = own if inside else trace
                 trace = trace.tb_next
             if own is None:
                 raise

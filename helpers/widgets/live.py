@@ -5,10 +5,10 @@ all is over. So the generator runs in a thread of its own, which sets the pictur
 a few times a second.
 
 Stop has three stages. It raises a flag that the thread looks at after each record. If no record
-comes in half a second, `Stopped` is raised inside the generator, which ends a loop in Python at
-once, and lets the generator's own `finally` write its checkpoint. A call that waits outside
-Python, as `time.sleep` does, cannot be ended so: after another half second the run is given up,
-and its thread may touch nothing any more. `Stopped` waits for it where the call returns.
+comes soon, `Stopped` is raised inside the generator, which ends a loop in Python at once, and
+lets the generator's own `finally` write its checkpoint. A call that waits outside Python, as
+`time.sleep` does, cannot be ended so: a second after Stop the run is given up, and its thread may
+touch nothing any more. `Stopped` waits for it where the call returns.
 """
 
 import contextvars
@@ -27,7 +27,8 @@ from helpers import plotting
 from helpers.widgets import parts
 
 Record = Mapping[str, float]
-GRACE = 0.5  # seconds between two stages of Stop
+SOON, LATE = 0.3, 0.7  # seconds between the stages of Stop
+PATIENCE = 3  # times as long as a picture took, at least, until the next: most time is training's
 END = object()  # what the generator gives when it has nothing more to give
 
 
@@ -97,14 +98,15 @@ class LiveRun(ipywidgets.VBox):
                 refusal, and its words are shown.
             draw: all runs so far → a figure; must not use pyplot.
             describe: a run → one line with its settings, such that it can be repeated.
-            fps: pictures a second, at most.
+            fps: pictures a second, at most; fewer where drawing would take over a quarter of
+                the time.
         """
         self.train, self.settings, self.draw, self.describe = train, settings, draw, describe
         self.runs: list[Run] = []
         self._pause = 1 / fps
         self._lock = threading.RLock()  # of all that is shown, and of the runs
         self._worker: _Worker | None = None  # of the run that is under way; others are given up
-        small = {"layout": {"width": "90px"}}
+        small = {"layout": {"width": "90px", "flex": "0 0 auto"}}  # a long message squeezes none
         self.run = ipywidgets.Button(description="Run", icon="play", **small)
         self.halt = ipywidgets.Button(description="Stop", icon="stop", disabled=True, **small)
         self.reset = ipywidgets.Button(description="Reset", icon="trash", **small)
@@ -171,10 +173,10 @@ class LiveRun(ipywidgets.VBox):
 
     def _see_to(self, worker: _Worker) -> None:
         """The second and the third stage of Stop."""
-        if worker.over.wait(GRACE):
+        if worker.over.wait(SOON):
             return
         worker.interrupt()
-        if not worker.over.wait(GRACE):
+        if not worker.over.wait(LATE):
             late = "What it called has not returned yet: it is ended when it does."
             self._end(worker, "stopped", late)
 
@@ -191,7 +193,7 @@ class LiveRun(ipywidgets.VBox):
 
     def _follow(self, worker: _Worker, run: Run) -> str:
         """Take records until there are no more, or Stop was pressed. Returns the status."""
-        records, drawn = iter(()), 0.0
+        records, due = iter(()), 0.0
         try:
             records = worker.ask(lambda: iter(self.train(**run.settings)))
             while not worker.halt.is_set():
@@ -201,9 +203,11 @@ class LiveRun(ipywidgets.VBox):
                 with self._lock:
                     if worker is self._worker:  # not given up
                         run.records.append(record)
-                if time.monotonic() - drawn >= self._pause:
+                started = time.monotonic()
+                if started >= due:
                     self._show(worker)
                     drawn = time.monotonic()
+                    due = drawn + max(self._pause, PATIENCE * (drawn - started))
             return "stopped"
         finally:
             if hasattr(records, "close"):
@@ -216,7 +220,8 @@ class LiveRun(ipywidgets.VBox):
                 return  # given up before
             run = self.runs[-1]
             run.status = status
-            done = f"{status} after {max(0, len(run.records) - 1)} steps"
+            last = len(run.records) - 1  # the first record is step 0
+            done = f"{status} " + (f"after step {last}" if run.records else "before a record")
             if status != "failed":
                 message = f"{done}. {message}" if message else done
             try:

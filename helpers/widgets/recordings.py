@@ -1,0 +1,52 @@
+"""Chapter 07's recorded runs: where they are, and how they are read."""
+
+import json
+import re
+from pathlib import Path
+
+from helpers import runlog
+
+RUNS = Path(__file__).parents[2] / "notebooks" / "runs"  # of `tools/record_lab.py`
+
+
+def recorded(path: str | Path) -> dict[str, dict[str, list[float]]]:
+    """Runs that `tools/record_lab.py` wrote down, as `plotting.laboratory` takes them.
+
+    Args:
+        path: of the CSV, with a column `seed`.
+    Returns:
+        "seed 0", … → column → one number a step.
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    runs: dict[str, dict[str, list[float]]] = {}
+    for row in runlog.load(path):
+        run = runs.setdefault(f"seed {row['seed']:.0f}", {name: [] for name in row})
+        for name, number in row.items():
+            run[name].append(number)
+    return runs
+
+
+def record_file(preset: str, folder: Path = RUNS) -> Path:
+    """Where a preset's recorded runs are, as CSV; the JSON beside it says more.
+
+    Args:
+        preset: a name of `PRESETS`.
+        folder: of all recorded runs.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "_", preset.lower().replace("+", "plus")).strip("_")
+    return folder / f"chapter07_{plain}.csv"
+
+
+def recorded_texts(preset: str) -> dict[str, list[tuple[str, str, float]]]:
+    """A few texts of a preset's first recorded seed, before the first step and at the end.
+
+    Args:
+        preset: a name of `PRESETS`.
+    Returns:
+        "before" and "after" → (prompt, completion, reward).
+    Raises:
+        FileNotFoundError: the preset was not recorded.
+    """
+    about = json.loads(record_file(preset).with_suffix(".json").read_text(encoding="utf-8"))
+    return {when: [tuple(row) for row in rows] for when, rows in about["samples"].items()}
