@@ -23,25 +23,25 @@ SEEDS = 5
 # ------------------------------------------------------------------------------ planted bugs
 
 BUGS = ("none", "EOS not scored", "temperature", "shifted", "other order")
-WORD_RUN = {"steps": 60, "group_size": 16, "lr": 3e-3, "model_seed": 7, "temperature": 2.0}
+STEPS, GROUP_SIZE, LR, MODEL_SEED, HOT = 60, 16, 3e-3, 7, 2.0
 
 
 def broken_run(bug: str, seed: int) -> Iterator[list[float]]:
     """Exact J, largest mismatch, nll − entropy and loss of each step; as in section 7.4."""
-    world, size = worlds.WORD_WORLD, WORD_RUN["group_size"]
-    transformer = models.word_transformer(world, seed=WORD_RUN["model_seed"])
+    world, size = worlds.WORD_WORLD, GROUP_SIZE
+    transformer = models.word_transformer(world, seed=MODEL_SEED)
     lm = models.word_language_model(world, transformer)
-    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=WORD_RUN["lr"], weight_decay=0.0)
+    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=LR, weight_decay=0.0)
     chance = torch.Generator().manual_seed(seed)
     asked = [prompt for prompt in world.prompts for _ in range(size)]
-    for _ in range(WORD_RUN["steps"]):
+    for _ in range(STEPS):
         policy = models.as_policy(lm.model)
         with torch.no_grad():
             level = sum(float(exact.objective(policy, world, p)) for p in world.prompts) / 2
         batch = rollout.sample(
             lm.model, *lm.encode(list(world.prompts)), eos_ids=lm.eos_ids, max_new_tokens=4,
             generator=chance, group_size=size,
-            temperature=WORD_RUN["temperature"] if bug == "temperature" else 1.0,
+            temperature=HOT if bug == "temperature" else 1.0,
         )  # fmt: skip
         texts = lm.decode(batch.completion_ids, batch.lengths)
         paid = torch.tensor(world.reward(asked, texts), dtype=torch.float64)
@@ -67,8 +67,12 @@ def broken_run(bug: str, seed: int) -> Iterator[list[float]]:
 
 def record_bugs(folder: Path) -> None:
     """Every bug on every seed."""
-    about, started = runlog.provenance(bugs=BUGS, seeds=SEEDS, **WORD_RUN), time.perf_counter()
-    rows = [
+    about = runlog.provenance(
+        bugs=BUGS, seeds=SEEDS, steps=STEPS, group_size=GROUP_SIZE, lr=LR, model_seed=MODEL_SEED,
+        temperature=HOT,
+    )  # fmt: skip
+    started = time.perf_counter()
+    rows: list[list[float]] = [
         [number, seed, step, *numbers]
         for number, bug in enumerate(BUGS) for seed in range(SEEDS)
         for step, numbers in enumerate(broken_run(bug, seed))
@@ -111,7 +115,8 @@ def record_baselines(folder: Path) -> None:
         baselines=settings.BASELINES, seeds=SEEDS, threshold=THRESHOLD, window=WINDOW, most=MOST,
         prompts_per_step=4, group_size=4, lr=train.Config().lr,
     )  # fmt: skip
-    started, rows = time.perf_counter(), []
+    rows: list[list[float]] = []
+    started = time.perf_counter()
     for number, name in enumerate(settings.BASELINES):
         for shift in SHIFTS:
             found = [steps_needed(name, shift, seed) for seed in range(SEEDS)]

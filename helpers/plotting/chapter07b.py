@@ -29,11 +29,9 @@ def work(tokens: Mapping[str, tuple[int, int]]) -> Figure:
     for y, (a, b) in enumerate(tokens.values()):
         ax.text(a + b, y, f" {a + b}", va="center", fontsize=8)
     ax.set_yticks(places, list(tokens), fontsize=9)
-    ax.set(xlabel="token positions through the network, one step", ylabel="")
+    ax.set(xlabel="token positions through the network, one step", ylabel="what was on")
     ax.invert_yaxis()
     ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    ax.set_title("", loc="left")
-    ax.set_ylabel("what was on")
     return figure
 
 
@@ -91,6 +89,7 @@ def symptoms(
     right: Mapping[str, Sequence[Sequence[float]]],
     *,
     exact: Mapping[str, float],
+    limits: Mapping[str, tuple[float, float]],
 ) -> Figure:
     """One row a broken loop, one column a quantity; several seeds, the right loop behind in grey.
 
@@ -98,15 +97,15 @@ def symptoms(
         sets: name of the row → title of the column with its unit → one curve a seed.
         right: title of the column → one curve a seed.
         exact: title of the column → a value that black dashes mark.
+        limits: title of the column → lowest and highest value that is shown.
     """
     titles = list(right)
     figure = Figure(figsize=(7.4, 1.35 * len(sets) + 0.7))
     figure.subplots_adjust(left=0.14, right=0.97, top=0.92, bottom=0.06, wspace=0.25, hspace=0.3)
     grid = figure.subplots(len(sets), len(titles), squeeze=False)
     for j, title in enumerate(titles):
-        curves = [*right[title], *(curve for each in sets.values() for curve in each[title])]
-        low, high = min(map(min, curves)), max(map(max, curves))
-        room, steps = 0.08 * (high - low), len(curves[0]) - 1
+        low, high = limits[title]
+        room, steps = 0.06 * (high - low), len(right[title][0]) - 1
         for i, (name, each) in enumerate(sets.items()):
             ax = grid[i, j]
             for heights in right[title]:
@@ -117,11 +116,8 @@ def symptoms(
             ax.set(xlim=(0, steps), ylim=(low - room, high + room))
             label_x(ax, {0: "0", steps: f"step {steps}"})
             label_y(ax, {low: f"{low:.2g}", high: f"{high:.2g}"})
-            if i == 0:
-                ax.set_title(title, fontsize=9, loc="left")
             if j == 0:
-                ax.text(-0.42, 0.5, name, transform=ax.transAxes, fontsize=14, va="center")
-            ax.set_ylabel("")
+                ax.set_ylabel(name, rotation=0, fontsize=14, labelpad=26, va="center")
         grid[0, j].set_title(title, fontsize=9, loc="left")
     return figure
 
@@ -140,7 +136,7 @@ def steps_to_threshold(
     figure = Figure(figsize=(7.4, 0.36 * len(methods) + 1.2))
     figure.subplots_adjust(left=0.2, right=0.97, top=0.88, bottom=0.2, wspace=0.1)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    beyond = 1.12 * most
+    beyond = 1.18 * most
     for ax, (name, found) in zip(axes, panels.items(), strict=True):
         ax.set_title(name, fontsize=9, loc="left")
         for y, method in enumerate(methods):
@@ -149,11 +145,11 @@ def steps_to_threshold(
             ax.plot(ends, spread, "o", color=COLORS["policy"], markersize=4, alpha=0.8)
             middle = ends[len(ends) // 2]
             ax.vlines(middle, y - 0.32, y + 0.32, color=COLORS["behavior"], linewidth=2.5)
-        ax.axvline(1.06 * most, color=COLORS["reference"], linestyle=":", linewidth=1.2)
-        ax.set(xlim=(0, 1.2 * most), ylim=(len(methods) - 0.5, -0.5), xlabel=title)
+        ax.axvline(1.08 * most, color=COLORS["reference"], linestyle=":", linewidth=1.2)
+        ax.set(xlim=(0, 1.28 * most), ylim=(len(methods) - 0.5, -0.5))
+        ax.set_xlabel(title)
         half = most // 2
         label_x(ax, {0: "0", half: str(half), most: str(most), beyond: "never"})
         ax.xaxis.set_label_coords(0.5, -0.11)
         label_y(ax, dict(enumerate(methods)) if ax is axes[0] else {})
-    axes[0].set_ylabel("")
     return figure
