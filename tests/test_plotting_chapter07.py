@@ -12,6 +12,7 @@ def test_the_bar_is_the_median_and_who_never_arrives_stands_beyond_the_line():
     [ax] = plotting.steps_to_threshold({"as is": found}, most=10, title="steps").axes
     dots = [sorted(line.get_xdata()) for line in ax.lines if line.get_marker() == "o"]
     assert dots[0] == [1, 2, 9]  # a dot a seed
+    assert len(dots[1]) == 3, "nobody is left out"
     assert dots[1][0] == 3 and dots[1][1] == dots[1][2] > 10  # two that were given up
     bars = [c.get_segments()[0][0][0] for c in ax.collections]
     assert bars[0] == 2 and bars[1] == dots[1][1]  # medians; of b it is “never”
