@@ -21,7 +21,7 @@ def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: 
         () float: the mean over B of −Σ_t Â·log π. Divided by B only, never by length.
     Raises:
         ValueError: shapes disagree, a row of the mask is empty, or an advantage is not finite.
-    Source: Williams (1992); chapter 05, eq. (5.7).
+    Source: Williams (1992); chapter 05, eq. (5.7); chapter 07, eq. (7.3).
     """
     if advantages.shape == completion_mask.shape[:1]:
         advantages = advantages.unsqueeze(1).expand_as(completion_mask)

@@ -38,6 +38,7 @@ def measure(
         divergences: (B, T) float, nats: KL(π(·|s_t) ‖ π_ref(·|s_t)) ≥ 0, 0 outside the mask.
             Their sum over a completion has the mean KL(π(·|c) ‖ π_ref(·|c)): chapter 01's chain
             rule for log-probabilities, for divergences.
+    Source: chapter 07, eq. (7.5).
     """
     rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
     scored = [

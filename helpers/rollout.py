@@ -244,6 +244,7 @@ def pack(
         entropies: (B, limit) float, nats.
         eos_ids: ids that end a completion.
         group_size: completions a prompt.
+    Source: chapter 07, eq. (7.1): the mask.
     """
     lengths, finished = logprobs.completion_lengths(token_ids, eos_ids)
     width = int(lengths.max())

@@ -133,7 +133,7 @@ def train(
         ValueError: a setting or a checkpoint cannot work; while iterating: the reward is not B
             finite numbers, or the gradient is not finite. Messages name the step.
         OSError: a checkpoint could not be written; the one before is still there.
-    Source: chapter 07.
+    Source: chapter 07, eq. (7.2).
     """
     loop = Loop(lm, prompts, reward, config or Config(), ref_policy, accelerator)
     if folder is not None:
@@ -341,6 +341,7 @@ class Loop:
         Returns:
             (B,) float, nats: the largest |log π now − log π at sampling| of a completion's
             tokens; 0 for those that were skipped.
+        Source: chapter 07, eqs. (7.2) and (7.3).
         """
         config, gaps = self.config, torch.zeros_like(batch.old_logprobs[:, 0])
         count = config.prompts_per_step * config.group_size  # B, of all processes, kept or not

@@ -120,6 +120,18 @@ def figures(world, table) -> dict:
             exact={"entropy": 13.0}, title="1 run",
         ),
         "laboratory, nothing yet": plotting.laboratory({}, exact={}, title="press Run"),
+        "work": plotting.work({"plain": (10, 5), "cache": (4, 5)}),
+        "multiples": plotting.multiples(
+            {"J": {"J": [0.0, 1.0]}, "nats": {"nll": [1.0, float("nan")], "H": [1.0, 2.0]}},
+            exact={"J": 2.0},
+        ),
+        "symptoms": plotting.symptoms(
+            {"A": {"J": [[0.0, 1.0]]}, "B": {"J": [[0.0, 0.0]]}}, {"J": [[0.0, 2.0]]},
+            exact={"J": 2.0}, limits={"J": (-1.0, 2.0)},
+        ),
+        "steps": plotting.steps_to_threshold(
+            {"as is": {"none": [3.0, float("nan"), 5.0]}}, most=10, title="steps"
+        ),
     }  # fmt: skip
 
 
@@ -140,6 +152,9 @@ def test_every_figure_draws_the_same_twice_and_its_axes_are_labelled(world, tabl
         if name.startswith("laboratory"):  # small multiples: the titles say what and in which unit
             titles = [ax.get_title(loc="left") for ax in visible]
             assert titles == list(plotting.PANELS.values()), name
+            continue
+        if name in ("multiples", "steps"):  # left titles say what and in which unit
+            assert all(ax.get_title(loc="left") for ax in visible), name
             continue
         assert name in ("loop", "teachers") or any(ax.get_ylabel() for ax in figure.axes), name
 

@@ -60,6 +60,7 @@ from helpers.plotting.chapter06 import (
     trade_off,
 )
 from helpers.plotting.chapter07 import PANELS, laboratory
+from helpers.plotting.chapter07b import multiples, steps_to_threshold, symptoms, work
 from helpers.plotting.style import COLORS, png, show, use_style
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "loop_diagram",
     "maximisation_bias",
     "moment_bars",
+    "multiples",
     "number_tree",
     "objective_curves",
     "parabolas",
@@ -104,6 +106,8 @@ __all__ = [
     "samplers",
     "show",
     "simplex",
+    "steps_to_threshold",
+    "symptoms",
     "trade_off",
     "two_answers",
     "two_critics",
@@ -111,4 +115,5 @@ __all__ = [
     "use_style",
     "value_tree",
     "variance_growth",
+    "work",
 ]

@@ -1,0 +1,155 @@
+"""Figures of chapter 07, sections 7.2 to 7.5."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from helpers.plotting.chapter06 import LINES
+from helpers.plotting.style import COLORS, label_x, label_y
+
+
+def work(tokens: Mapping[str, tuple[int, int]]) -> Figure:
+    """Tokens that went through the network, for writing and for scoring, as bars.
+
+    Args:
+        tokens: label → (tokens read while writing, tokens read while scoring).
+    """
+    figure = Figure(figsize=(7.0, 0.45 * len(tokens) + 1.1))
+    figure.subplots_adjust(left=0.33, right=0.93, top=0.85, bottom=0.2)
+    ax = figure.subplots()
+    writing, scoring = ([pair[k] for pair in tokens.values()] for k in (0, 1))
+    places = range(len(tokens))
+    ax.barh(places, writing, color=COLORS["policy"], label="to write")
+    ax.barh(
+        places, scoring, left=writing, color=COLORS["behavior"], hatch="//", edgecolor="white",
+        label="to score",
+    )  # fmt: skip
+    for y, (a, b) in enumerate(tokens.values()):
+        ax.text(a + b, y, f" {a + b}", va="center", fontsize=8)
+    ax.set_yticks(places, list(tokens), fontsize=9)
+    ax.set(xlabel="token positions through the network, one step", ylabel="what was on")
+    ax.invert_yaxis()
+    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return figure
+
+
+def multiples(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    exact: Mapping[str, float] | None = None,
+    columns: int = 3,
+) -> Figure:
+    """Small multiples over the steps of a run, each with a scale of its own.
+
+    Args:
+        panels: title with unit → label → one number a step; nan is left out. A panel with one
+            curve has no legend.
+        exact: title → exact value, black dashes.
+        columns: panels side by side.
+    """
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(7.4, 1.95 * rows + 0.1))
+    figure.subplots_adjust(left=0.075, right=0.97, top=1 - 0.13 / rows, bottom=0.13 / rows,
+                           wspace=0.28, hspace=0.4)  # fmt: skip
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (title, curves) in zip(axes, panels.items(), strict=False):
+        ax.set_title(title, fontsize=9, loc="left")
+        for k, (label, heights) in enumerate(curves.items()):
+            color, style, _ = LINES[k]
+            ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=1.4,
+                    label=label)  # fmt: skip
+        value = (exact or {}).get(title)
+        _frame(ax, list(curves.values()), value)
+        if len(curves) > 1:
+            ax.legend(fontsize=7.5, frameon=False)
+    return figure
+
+
+def _frame(ax: Axes, curves: Sequence[Sequence[float]], value: float | None) -> None:
+    """Limits, exact dashes, and labels at the ends of both axes."""
+    found = [y for heights in curves for y in heights if math.isfinite(y)]
+    found += [value] if value is not None else []
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    if value is not None:
+        ax.axhline(value, color=COLORS["exact"], linestyle="--", linewidth=1.3)
+    room, steps = 0.08 * (high - low), max(map(len, curves)) - 1
+    ax.set(xlim=(0, max(steps, 1)), ylim=(low - room, high + room))
+    label_x(ax, {0: "0", steps: f"step {steps}"})
+    label_y(ax, {low: f"{low:.3g}", high: f"{high:.3g}"})
+
+
+def symptoms(
+    sets: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    right: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    exact: Mapping[str, float],
+    limits: Mapping[str, tuple[float, float]],
+) -> Figure:
+    """One row a broken loop, one column a quantity; several seeds, the right loop behind in grey.
+
+    Args:
+        sets: name of the row → title of the column with its unit → one curve a seed.
+        right: title of the column → one curve a seed.
+        exact: title of the column → a value that black dashes mark.
+        limits: title of the column → lowest and highest value that is shown.
+    """
+    titles = list(right)
+    figure = Figure(figsize=(7.4, 1.35 * len(sets) + 0.7))
+    figure.subplots_adjust(left=0.14, right=0.97, top=0.92, bottom=0.06, wspace=0.25, hspace=0.3)
+    grid = figure.subplots(len(sets), len(titles), squeeze=False)
+    for j, title in enumerate(titles):
+        low, high = limits[title]
+        room, steps = 0.06 * (high - low), len(right[title][0]) - 1
+        for i, (name, each) in enumerate(sets.items()):
+            ax = grid[i, j]
+            for heights in right[title]:
+                ax.plot(heights, color=COLORS["reference"], linewidth=0.9, alpha=0.6)
+            for heights in each[title]:
+                ax.plot(heights, color=COLORS["policy"], linewidth=1.1)
+            ax.axhline(exact[title], color=COLORS["exact"], linestyle="--", linewidth=1.1)
+            ax.set(xlim=(0, steps), ylim=(low - room, high + room))
+            label_x(ax, {0: "0", steps: f"step {steps}"})
+            label_y(ax, {low: f"{low:.2g}", high: f"{high:.2g}"})
+            if j == 0:
+                ax.set_ylabel(name, rotation=0, fontsize=14, labelpad=26, va="center")
+        grid[0, j].set_title(title, fontsize=9, loc="left")
+    return figure
+
+
+def steps_to_threshold(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], *, most: int, title: str
+) -> Figure:
+    """Steps that each method needed: a dot a seed, a bar at the median.
+
+    Args:
+        panels: title → method → steps of each seed; nan for those that did not get there.
+        most: steps after which a run was given up; those dots stand right of the line there.
+        title: of the x axis.
+    """
+    methods = list(next(iter(panels.values())))
+    figure = Figure(figsize=(7.4, 0.36 * len(methods) + 1.2))
+    figure.subplots_adjust(left=0.2, right=0.97, top=0.88, bottom=0.2, wspace=0.1)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    beyond = 1.18 * most
+    for ax, (name, found) in zip(axes, panels.items(), strict=True):
+        ax.set_title(name, fontsize=9, loc="left")
+        for y, method in enumerate(methods):
+            ends = sorted(beyond if math.isnan(x) else x for x in found[method])
+            spread = [y + 0.3 * (k / max(len(ends) - 1, 1) - 0.5) for k in range(len(ends))]
+            ax.plot(ends, spread, "o", color=COLORS["policy"], markersize=4, alpha=0.8)
+            middle = ends[len(ends) // 2]
+            ax.vlines(middle, y - 0.32, y + 0.32, color=COLORS["behavior"], linewidth=2.5)
+        ax.axvline(1.08 * most, color=COLORS["reference"], linestyle=":", linewidth=1.2)
+        ax.set(xlim=(0, 1.28 * most), ylim=(len(methods) - 0.5, -0.5))
+        ax.set_xlabel(title)
+        half = most // 2
+        label_x(ax, {0: "0", half: str(half), most: str(most), beyond: "never"})
+        ax.xaxis.set_label_coords(0.5, -0.11)
+        label_y(ax, dict(enumerate(methods)) if ax is axes[0] else {})
+    return figure

@@ -1,0 +1,38 @@
+"""Seeded bugs in the figures of chapter 07."""
+
+import math
+
+from mutant import Mutant
+
+from helpers import plotting
+
+FIGURES = ("test_plotting_chapter07.py",)
+STEPS, SYMPTOMS = plotting.steps_to_threshold, plotting.symptoms
+
+
+def drops_who_never_arrives(panels, *, most, title):
+    kept = {
+        name: {m: [x for x in ends if not math.isnan(x)] for m, ends in found.items()}
+        for name, found in panels.items()
+    }
+    return STEPS(kept, most=most, title=title)
+
+
+def mean_for_median(panels, *, most, title):
+    means = {
+        name: {m: [sum(ends) / len(ends)] * len(ends) for m, ends in found.items()}
+        for name, found in panels.items()
+    }
+    return STEPS(means, most=most, title=title)
+
+
+def the_right_loop_in_front(sets, right, *, exact, limits):
+    swapped = dict.fromkeys(sets, right)
+    return SYMPTOMS(swapped, next(iter(sets.values())), exact=exact, limits=limits)
+
+
+MUTANTS = [
+    Mutant("plotting.steps_to_threshold", drops_who_never_arrives, FIGURES),
+    Mutant("plotting.steps_to_threshold", mean_for_median, FIGURES),
+    Mutant("plotting.symptoms", the_right_loop_in_front, FIGURES),
+]
