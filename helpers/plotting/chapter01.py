@@ -30,12 +30,15 @@ def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> F
         rows: title → probabilities, one panel each.
         words: the x axis.
     """
-    figure = Figure(layout="constrained")
-    axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(7.4, 3.0))
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.15, wspace=0.12)
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for ax, (title, probs) in zip(axes, rows.items(), strict=True):
         word_bars(ax, words, probs, title=title)
-        ax.set_xlabel("next word")
-        ax.label_outer()
+        ax.set(xlabel="next word", ylabel="")
+        ax.xaxis.set_label_coords(0.5, -0.1)
+    axes[0].set_ylabel("probability")
+    axes[0].yaxis.set_label_coords(-0.15, 0.5)
     return figure
 
 
@@ -64,7 +67,7 @@ def icicle(
                     label = tick(words[word])
                     ax.text(
                         depth + 0.5, start + box / 2, label, ha="center", va="center",
-                        fontsize=7, color="white" if word < 2 else "black",
+                        fontsize=8, color="white" if word < 2 else "black",
                     )  # fmt: skip
                 if word < n:
                     next_starts.append(start)
