@@ -137,7 +137,7 @@ def sampled_against_exact(
         texts: the outcomes shown.
         frequencies: sampled share of each.
         exact: exact probability of each.
-        count: n, the number of samples.
+        count: N, the number of samples.
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
@@ -145,7 +145,7 @@ def sampled_against_exact(
     positions = range(len(texts))
     ax.bar(
         positions, frequencies, yerr=errors, color=COLORS["policy"], capsize=2,
-        width=0.7, label=f"sampled, n = {count:,} (bar: ± 1 standard error)",
+        width=0.7, label=f"sampled, N = {count:,} (bar: ± 1 standard error)",
     )  # fmt: skip
     exact_dashes(ax, exact, label="exact")
     ax.set_xticks(positions, [tick(text) for text in texts], rotation=45, ha="right")
