@@ -159,14 +159,16 @@ def running_product(curves: Mapping[str, tuple[Sequence[float], str, str]]) -> F
 
     Args:
         curves: label → (log₁₀ after 1, 2, … tokens; role; line style). −inf ends a curve.
+            Curves that lie on each other stay visible: the first is wide and pale.
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
-    for label, (values, role, style) in curves.items():
+    for k, (label, (values, role, style)) in enumerate(curves.items()):
         finite = [value for value in values if value > -math.inf]
         line = ax.plot(
             range(1, len(finite) + 1), finite, style, color=COLORS[role], label=label,
-            linewidth=1.6 if role == "exact" else 3,
+            linewidth=1.6 if role == "exact" else max(3, 8 - 5 * k),
+            alpha=1.0 if k else 0.35,
         )[0]  # fmt: skip
         if len(finite) < len(values):
             ax.plot(len(finite), finite[-1], "x", color=line.get_color(), markersize=9)
