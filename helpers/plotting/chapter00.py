@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -13,10 +14,10 @@ def loop_diagram() -> Figure:
     figure = Figure(figsize=(6.6, 3.0), layout="constrained")
     ax = figure.subplots()
     stations = (
-        (0.5, 2.1, "write", "sample x ∼ $p_θ(·|c)$", "chapters 01, 03", "policy"),
+        (0.5, 2.1, "write", "sample x ∼ $p_θ(·|c)$", "chapters 01, 04", "policy"),
         (4.2, 2.1, "judge", "reward R(c, x)", "chapter 02", "reward"),
         (7.9, 2.1, "compare", "advantage Â = R − b", "chapter 06", "reward"),
-        (7.9, 0.0, "credit", "Â · ∇ log $p_θ(x|c)$", "chapter 05", "policy"),
+        (7.9, 0.0, "credit", "Â · ∇ log $p_θ(x|c)$", "chapters 03, 05", "policy"),
         (0.5, 0.0, "step uphill", "θ ← θ + η · gradient", "chapters 05, 07", "policy"),
     )
     width, height = 2.9, 1.25
@@ -29,7 +30,7 @@ def loop_diagram() -> Figure:
         ax.text(middle, bottom + 0.98, name, ha="center", va="center", fontsize=10, weight="bold")
         ax.text(middle, bottom + 0.6, formula, ha="center", va="center", fontsize=9)
         ax.text(
-            middle, bottom + 0.2, chapter, ha="center", va="center", fontsize=7, color="#555555"
+            middle, bottom + 0.2, chapter, ha="center", va="center", fontsize=8, color="#555555"
         )
     for tail, head in (
         ((3.5, 2.7), (4.1, 2.7)), ((7.2, 2.7), (7.8, 2.7)), ((9.35, 2.0), (9.35, 1.35)),
@@ -52,7 +53,7 @@ def reward_and_share(
         rewards: mean reward a step.
         shares: share of completions that the grammar could have written, a step.
         start: exact mean reward of the grammar's own reviews.
-        mark: a step at which to draw a vertical line.
+        mark: a step at which to draw a vertical line; an inset shows the rewards up to it.
     """
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -63,8 +64,21 @@ def reward_and_share(
     below.plot(steps, shares, color=COLORS["policy"], marker="s", markersize=3)
     below.set(xlabel="step of gradient ascent", ylabel="share of texts\nthat are reviews")
     below.set_ylim(-0.05, 1.05)
-    for ax in (above, below):
-        if mark is not None:
-            ax.axvline(mark, color=COLORS["behavior"], linestyle=":", label="end of the first run")
+    if mark is not None:
+        for ax in (above, below):
+            ax.axvline(mark, color=COLORS["reference"], linestyle=":")
+        below.annotate(
+            f"step {mark}", (mark, 0), xytext=(4, 0), textcoords="offset points", fontsize=9
+        )
+        _inset(above, rewards[:mark], start)
     above.legend(loc="upper left")
     return figure
+
+
+def _inset(ax: Axes, rewards: Sequence[float], start: float) -> None:
+    small = ax.inset_axes((0.09, 0.36, 0.28, 0.38))
+    steps = range(1, len(rewards) + 1)
+    small.plot(steps, rewards, color=COLORS["reward"], marker="o", markersize=2)
+    small.axhline(start, color=COLORS["exact"], linestyle="--")
+    small.tick_params(labelsize=8)
+    small.set_title(f"the first {len(rewards)} steps", fontsize=8)

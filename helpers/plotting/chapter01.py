@@ -30,12 +30,15 @@ def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> F
         rows: title → probabilities, one panel each.
         words: the x axis.
     """
-    figure = Figure(layout="constrained")
-    axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(7.4, 3.0))
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.15, wspace=0.12)
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for ax, (title, probs) in zip(axes, rows.items(), strict=True):
         word_bars(ax, words, probs, title=title)
-        ax.set_xlabel("next word")
-        ax.label_outer()
+        ax.set(xlabel="next word", ylabel="")
+        ax.xaxis.set_label_coords(0.5, -0.1)
+    axes[0].set_ylabel("probability")
+    axes[0].yaxis.set_label_coords(-0.15, 0.5)
     return figure
 
 
@@ -64,7 +67,7 @@ def icicle(
                     label = tick(words[word])
                     ax.text(
                         depth + 0.5, start + box / 2, label, ha="center", va="center",
-                        fontsize=7, color="white" if word < 2 else "black",
+                        fontsize=8, color="white" if word < 2 else "black",
                     )  # fmt: skip
                 if word < n:
                     next_starts.append(start)
@@ -134,7 +137,7 @@ def sampled_against_exact(
         texts: the outcomes shown.
         frequencies: sampled share of each.
         exact: exact probability of each.
-        count: n, the number of samples.
+        count: N, the number of samples.
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
@@ -142,7 +145,7 @@ def sampled_against_exact(
     positions = range(len(texts))
     ax.bar(
         positions, frequencies, yerr=errors, color=COLORS["policy"], capsize=2,
-        width=0.7, label=f"sampled, n = {count:,} (bar: ± 1 standard error)",
+        width=0.7, label=f"sampled, N = {count:,} (bar: ± 1 standard error)",
     )  # fmt: skip
     exact_dashes(ax, exact, label="exact")
     ax.set_xticks(positions, [tick(text) for text in texts], rotation=45, ha="right")
@@ -156,14 +159,16 @@ def running_product(curves: Mapping[str, tuple[Sequence[float], str, str]]) -> F
 
     Args:
         curves: label → (log₁₀ after 1, 2, … tokens; role; line style). −inf ends a curve.
+            Curves that lie on each other stay visible: the first is wide and pale.
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
-    for label, (values, role, style) in curves.items():
+    for k, (label, (values, role, style)) in enumerate(curves.items()):
         finite = [value for value in values if value > -math.inf]
         line = ax.plot(
             range(1, len(finite) + 1), finite, style, color=COLORS[role], label=label,
-            linewidth=1.6 if role == "exact" else 3,
+            linewidth=1.6 if role == "exact" else max(3, 8 - 5 * k),
+            alpha=1.0 if k else 0.35,
         )[0]  # fmt: skip
         if len(finite) < len(values):
             ax.plot(len(finite), finite[-1], "x", color=line.get_color(), markersize=9)

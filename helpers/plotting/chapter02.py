@@ -21,7 +21,7 @@ def two_teachers() -> Figure:
     for bottom, name, role, who, judge in rows:
         middle = bottom + 0.42
         ax.text(0.1, middle, name, fontsize=11, weight="bold", va="center")
-        push = "∇ log $p_θ$(x)" if name == "imitation" else "R(c, x) · ∇ log $p_θ$(x | c)"
+        push = "1 · ∇ log $p_θ$(x)" if name == "imitation" else "R(c, x) · ∇ log $p_θ$(x | c)"
         stations = ((1.75, who, role), (4.4, judge, "reward"), (7.05, push, "policy"))
         for left, text, color in stations:
             ax.add_patch(
@@ -48,7 +48,7 @@ def two_teachers() -> Figure:
 
 
 def learning_curve(
-    nats_per_review: Sequence[float], *, floor: float, steps: int, window: int = 50
+    nats_per_review: Sequence[float], *, floor: float, steps: int, window: int = 10
 ) -> Figure:
     """Cross-entropy on fresh reviews, step by step, over the grammar's entropy.
 
@@ -230,8 +230,11 @@ def honest_and_gaming(
         heights = [0] * BINS
         for value in values:
             heights[int((value - edges[0]) / width)] += 1
-        ax.stairs(heights, edges, fill=True, color=COLORS["reward"], label=honest)
-        ax.axvline(other, color=COLORS["behavior"], linewidth=2.5, label=gaming)
+        ax.stairs(
+            heights, edges, fill=True, color=COLORS["behavior"], hatch="//", edgecolor="white",
+            label=honest,
+        )  # fmt: skip
+        ax.axvline(other, color=COLORS["policy"], linewidth=2.5, label=gaming)
         ax.set(title=name, xlim=(edges[0], edges[-1]), ylim=(0, 1.05 * max(1, *heights)))
         ax.set(xlabel=unit, ylabel="reviews", yticks=[])
         ax.xaxis.set_label_coords(0.5, -0.16)

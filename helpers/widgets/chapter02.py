@@ -174,5 +174,5 @@ class RewardBench(ipywidgets.VBox):
             if logp == -math.inf
             else f"a review; the grammar's log p(x | c) is {logp:.1f} nats"
         )
-        self.state.value = f"{paid}<br>Independent judge: <b>{judge}</b>."
+        self.state.value = f"{paid}<br>Independent check: <b>{judge}</b>."
         self.image.value = plotting.png(figure)
