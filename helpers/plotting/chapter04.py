@@ -184,11 +184,11 @@ def mean_and_spread(
         title: who wrote what.
     """
     figure = Figure(figsize=(7.4, 2.4))
-    figure.subplots_adjust(left=0.13, right=0.985, top=0.87, bottom=0.23)
+    figure.subplots_adjust(left=0.15, right=0.985, top=0.87, bottom=0.23)
     ax = figure.subplots()
     _mean_and_spread(ax, numbers, exact=exact, title=title)
     ax.xaxis.set_label_coords(0.5, -0.15)
-    ax.set_ylabel("")
+    ax.yaxis.set_label_coords(-0.14, 0.5)
     return figure
 
 
