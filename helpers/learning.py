@@ -2,7 +2,7 @@
 
 Plain Python on lists, because each method is one line of arithmetic and should look like it.
 States are numbered as in `tabular.TablePolicy`: the empty prefix is 0, then the one-word
-prefixes, and so on. A **log** is a list of texts, a completion a sequence of transitions
+prefixes, and so on. A **record** is a list of texts, a completion a sequence of transitions
 (state, word, reward, next state), and the next state is None where the text is over: not −1,
 which Python would read as the last row of a table.
 
@@ -23,7 +23,7 @@ from helpers.values import Levels
 from helpers.worlds import TokenWorld
 
 Transition = tuple[int, int, float, int | None]
-Log = Sequence[Sequence[Transition]]
+Record = Sequence[Sequence[Transition]]
 Table = list[list[float]]
 Bootstrap = Callable[[Sequence[float], int, int], float]  # row of Q at s′, next word, s′
 
@@ -62,7 +62,7 @@ def token_tree(world: TokenWorld, prompt: str, *, rewards: Levels | None = None)
     return TokenTree(tuple(rows))
 
 
-def read_log(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Log:
+def read_texts(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Record:
     """Texts that somebody wrote, as transitions.
 
     Args:
@@ -73,7 +73,7 @@ def read_log(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Log:
     Raises:
         ValueError: a text goes on after its end, or stops before.
     """
-    log = []
+    record = []
     for text in texts:
         state: int | None = 0
         transitions: list[Transition] = []
@@ -84,18 +84,18 @@ def read_log(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Log:
             state = transitions[-1][3]
         if state is not None:
             raise ValueError(f"the text {list(text)} is not complete.")
-        log.append(tuple(transitions))
-    return log
+        record.append(tuple(transitions))
+    return record
 
 
-def write_log(
+def write_texts(
     tree: TokenTree,
     probabilities: Tensor,
     count: int,
     *,
     generator: torch.Generator,
     anywhere: bool = False,
-) -> Log:
+) -> Record:
     """Let a policy write.
 
     Args:
@@ -152,13 +152,13 @@ def _depth(tree: TokenTree) -> int:
 
 
 def monte_carlo(
-    log: Log, num_states: int, *, gamma: float = 1.0, power: float = 1.0,
+    record: Record, num_states: int, *, gamma: float = 1.0, power: float = 1.0,
     at: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """Move V(s) towards the return that followed s.
 
     Args:
-        log: completions of the policy whose values are wanted.
+        record: completions of the policy whose values are wanted.
         num_states: S.
         gamma: discount.
         power: of the step size 1 / visits^power; 1 takes the mean of the returns.
@@ -176,17 +176,17 @@ def monte_carlo(
             visits[state] += 1
             value[state] += visits[state] ** -power * (following - value[state])
 
-    return _look(log, update, value, at)
+    return _look(record, update, value, at)
 
 
 def temporal_difference(
-    log: Log, num_states: int, *, gamma: float = 1.0, power: float = 1.0,
+    record: Record, num_states: int, *, gamma: float = 1.0, power: float = 1.0,
     at: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """TD(0): move V(s) towards the reward plus what the next state is thought to be worth.
 
     Args:
-        log: completions of the policy whose values are wanted.
+        record: completions of the policy whose values are wanted.
         num_states: S.
         gamma: discount.
         power: of the step size 1 / visits^power.
@@ -203,7 +203,7 @@ def temporal_difference(
             visits[state] += 1
             value[state] += visits[state] ** -power * (target - value[state])
 
-    return _look(log, update, value, at)
+    return _look(record, update, value, at)
 
 
 def next_word_value(row: Sequence[float], word: int, state: int) -> float:
@@ -243,7 +243,7 @@ def greedy_mean(epsilon: float) -> Bootstrap:
 
 
 def policy_mean(probabilities: Tensor) -> Bootstrap:
-    """Expected SARSA for a fixed policy, which need not be the one that wrote the log.
+    """Expected SARSA for a fixed policy, which need not be the one that wrote the record.
 
     Args:
         probabilities: (S, A) float, the policy whose Q is wanted.
@@ -286,8 +286,8 @@ def update_q(
         row[word] += seen[word] ** -power * (target - row[word])
 
 
-def learn_from_log(
-    log: Log,
+def learn_from_texts(
+    record: Record,
     bootstrap: Bootstrap,
     shape: tuple[int, int],
     *,
@@ -299,8 +299,8 @@ def learn_from_log(
     """Learn Q from texts that are already there.
 
     Args:
-        log: completions, by whomever.
-        bootstrap: `next_word_value` learns the Q of the log's writer, `best_value` Q*, and
+        record: completions, by whomever.
+        bootstrap: `next_word_value` learns the Q of the record's writer, `best_value` Q*, and
             `policy_mean` the Q of a third party.
         shape: (S, A).
         gamma: discount.
@@ -312,7 +312,7 @@ def learn_from_log(
     """
     q_table, visits = _fresh(shape, initial)
     learn = lambda text: update_q(q_table, visits, text, bootstrap, gamma=gamma, power=power)  # noqa: E731
-    return _look(log, learn, q_table, at)
+    return _look(record, learn, q_table, at)
 
 
 def learn_by_writing(
@@ -372,14 +372,14 @@ def _fresh(shape: tuple[int, int], initial: float) -> tuple[Table, list[list[int
 
 
 def _look(
-    log: Iterable[Sequence[Transition]],
+    record: Iterable[Sequence[Transition]],
     update: Callable[[Sequence[Transition]], None],
     table: Table | list[float],
     at: Sequence[int] | None,
 ) -> Tensor:
-    """Run through the log, and copy the table after each count in `at`."""
+    """Run through the record, and copy the table after each count in `at`."""
     looks, wanted = [], set(at) if at is not None else None
-    for count, text in enumerate(log, start=1):
+    for count, text in enumerate(record, start=1):
         update(text)
         if wanted is not None and count in wanted:
             looks.append(torch.tensor(table, dtype=torch.float64))

@@ -21,8 +21,8 @@ def tree():
 
 
 @pytest.fixture
-def log(tree):
-    return learning.read_log(tree, [(A, STOP), (STOP,), (A, A, A), (A, A, STOP)])
+def record(tree):
+    return learning.read_texts(tree, [(A, STOP), (STOP,), (A, A, A), (A, A, STOP)])
 
 
 def test_the_tree_by_hand(tree):
@@ -36,49 +36,49 @@ def test_the_tree_by_hand(tree):
 
 def test_a_text_must_be_complete_and_not_go_on(tree):
     with pytest.raises(ValueError, match="after its end"):
-        learning.read_log(tree, [(STOP, A)])
+        learning.read_texts(tree, [(STOP, A)])
     with pytest.raises(ValueError, match="not complete"):
-        learning.read_log(tree, [(A, A)])
+        learning.read_texts(tree, [(A, A)])
 
 
-def test_monte_carlo_by_hand(log):
+def test_monte_carlo_by_hand(record):
     # returns from state 0: 0.5·3 = 1.5; 1; 0.25·(−2) = −0.5; 0.25·2 = 0.5; mean 2.5 / 4 = 0.625
     # from state 1: 3; 0.5·(−2) = −1; 0.5·2 = 1; mean 1. From state 2: −2; 2; mean 0
-    found = learning.monte_carlo(log, 3, gamma=GAMMA)
+    found = learning.monte_carlo(record, 3, gamma=GAMMA)
     assert_close(found, torch.tensor([[0.625, 1.0, 0.0]]).double())
-    looks = learning.monte_carlo(log, 3, gamma=GAMMA, at=[1, 2])
+    looks = learning.monte_carlo(record, 3, gamma=GAMMA, at=[1, 2])
     assert_close(looks, torch.tensor([[1.5, 3, 0], [1.25, 3, 0]]).double())
-    latest = learning.monte_carlo(log, 3, gamma=GAMMA, power=0.0)  # step size 1: the last return
+    latest = learning.monte_carlo(record, 3, gamma=GAMMA, power=0.0)  # step size 1: the last return
     assert_close(latest, torch.tensor([[0.5, 1.0, 2.0]]).double())
 
 
-def test_temporal_difference_by_hand(log):
+def test_temporal_difference_by_hand(record):
     # text 1: V0 += 1 (0 + 0.5·0 − 0) = 0;       V1 = 3
     # text 2: V0 += ½ (1 − 0) = 0.5
     # text 3: V0 += ⅓ (0.5·3 − 0.5) = 5/6;       V1 += ½ (0.5·0 − 3) = 1.5;    V2 = −2
     # text 4: V0 += ¼ (0.5·1.5 − 5/6) = 13/16;   V1 += ⅓ (0.5·(−2) − 1.5) = 2/3;  V2 = 0
-    found = learning.temporal_difference(log, 3, gamma=GAMMA)
+    found = learning.temporal_difference(record, 3, gamma=GAMMA)
     assert_close(found, torch.tensor([[13 / 16, 2 / 3, 0.0]]).double())
 
 
-def learn(log, bootstrap, **settings):
-    return learning.learn_from_log(log, bootstrap, (3, 2), gamma=GAMMA, **settings)[-1]
+def learn(record, bootstrap, **settings):
+    return learning.learn_from_texts(record, bootstrap, (3, 2), gamma=GAMMA, **settings)[-1]
 
 
-def test_sarsa_q_learning_and_expected_sarsa_by_hand(log):
+def test_sarsa_q_learning_and_expected_sarsa_by_hand(record):
     # before text 4 all three have Q(1, .) = 3, Q(0, .) = 1, Q(2, a) = −2, Q(2, .) = 0
     # SARSA       text 1: Q(0,a) = 0.5·0 = 0;  text 3: Q(0,a) += ½ (0.5·Q(1,a) − 0) = 0, Q(1,a) = 0
     #             text 4: Q(0,a) += ⅓ (0.5·0) = 0, Q(1,a) += ½ (0.5·Q(2,.)) = 0, Q(2,.) = 2
-    assert_close(learn(log, learning.next_word_value), table([[0, 1], [0, 3], [-2, 2]]))
+    assert_close(learn(record, learning.next_word_value), table([[0, 1], [0, 3], [-2, 2]]))
     # Q-learning  text 3: Q(0,a) += ½ (0.5·3) = 0.75;  text 4: += ⅓ (0.5·3 − 0.75) = 1
     #             Q(1,a): text 3: 0.5·0 = 0; text 4: += ½ (0.5·max(−2, 0)) = 0
-    assert_close(learn(log, learning.best_value), table([[1, 1], [0, 3], [-2, 2]]))
+    assert_close(learn(record, learning.best_value), table([[1, 1], [0, 3], [-2, 2]]))
     # uniform     text 3: Q(0,a) += ½ (0.5·1.5) = 0.375;  text 4: += ⅓ (0.75 − 0.375) = 0.5
     #             Q(1,a): text 3: 0; text 4: += ½ (0.5·(−1) − 0) = −0.25
     uniform = learning.policy_mean(torch.full((3, 2), 0.5))
-    assert_close(learn(log, uniform), table([[0.5, 1], [-0.25, 3], [-2, 2]]))
-    assert_close(learn(log, learning.greedy_mean(1.0)), learn(log, uniform))
-    assert_close(learn(log, learning.greedy_mean(0.0)), learn(log, learning.best_value))
+    assert_close(learn(record, uniform), table([[0.5, 1], [-0.25, 3], [-2, 2]]))
+    assert_close(learn(record, learning.greedy_mean(1.0)), learn(record, uniform))
+    assert_close(learn(record, learning.greedy_mean(0.0)), learn(record, learning.best_value))
 
 
 def table(rows):
@@ -96,7 +96,7 @@ def test_rules_by_hand():
 
 def test_sarsa_reads_the_word_that_was_written(tree):
     q = [[0.0, 0.0], [5.0, 7.0], [0.0, 0.0]]
-    [text] = learning.read_log(tree, [(A, A, STOP)])
+    [text] = learning.read_texts(tree, [(A, A, STOP)])
     learning.update_q(
         q, [[0, 0] for _ in q], text, learning.next_word_value, gamma=GAMMA, power=1.0
     )
@@ -104,19 +104,19 @@ def test_sarsa_reads_the_word_that_was_written(tree):
 
 
 def test_finished_texts_bootstrap_from_nothing(tree):
-    log = learning.read_log(tree, [(STOP,), (A, STOP)] * 3)
-    found = learn(log, learning.best_value, initial=10.0, power=0.0)
+    record = learning.read_texts(tree, [(STOP,), (A, STOP)] * 3)
+    found = learn(record, learning.best_value, initial=10.0, power=0.0)
     assert found[0, STOP] == 1.0 and found[1, STOP] == 3.0
     assert found[2].tolist() == [10.0, 10.0], "not visited: stays what it was"
     assert found[0, A] == 0.5 * 10.0, "the maximum picks the entry that nobody tried"
 
 
-def test_arguments_are_not_changed(log):
-    before = copy.deepcopy(log)
-    learning.monte_carlo(log, 3)
-    learning.temporal_difference(log, 3)
-    learn(log, learning.best_value)
-    assert log == before
+def test_arguments_are_not_changed(record):
+    before = copy.deepcopy(record)
+    learning.monte_carlo(record, 3)
+    learning.temporal_difference(record, 3)
+    learn(record, learning.best_value)
+    assert record == before
 
 
 def test_the_greedy_choice_has_its_share_of_the_uniform_draw():
@@ -133,8 +133,8 @@ def test_texts_start_where_they_are_asked_to(tree):
     probs, starts = torch.tensor([[0.8, 0.2]] * 3), {}
     for anywhere in (False, True):
         generator = torch.Generator().manual_seed(0)
-        log = learning.write_log(tree, probs, 200, generator=generator, anywhere=anywhere)
-        starts[anywhere] = {text[0][0] for text in log}
+        record = learning.write_texts(tree, probs, 200, generator=generator, anywhere=anywhere)
+        starts[anywhere] = {text[0][0] for text in record}
     assert starts == {False: {0}, True: {0, 1, 2}}
 
 
@@ -148,7 +148,7 @@ def test_states_are_numbered_as_in_the_table_policy(world, other_world):
         for row, length in zip(
             every.completion_ids.tolist(), every.lengths.tolist(), strict=True
         ):  # fmt: skip
-            [text] = learning.read_log(tree, [row[:length]])
+            [text] = learning.read_texts(tree, [row[:length]])
             ids = torch.tensor([[any_world.prompt_id(prompt), *row[: length - 1]]])
             assert table(ids)[0, :, 0].tolist() == [s * tree.shape[1] for s, *_ in text]
             assert [step[1] for step in text] == row[:length]
@@ -160,10 +160,10 @@ def test_states_are_numbered_as_in_the_table_policy(world, other_world):
 # ------------------------------------------------------------------------------------- chance
 
 
-def texts_of(world, log):
+def texts_of(world, record):
     index = {text: i for i, text in enumerate(exact.enumerate_completions(world).texts)}
     counts = torch.zeros(len(index))
-    for text in log:
+    for text in record:
         words = world.decode([step[1] for step in text])
         assert words in index, f"{words!r} is no completion of this world"
         counts[index[words]] += 1
@@ -173,23 +173,23 @@ def texts_of(world, log):
 def test_logs_follow_the_policy(world, table, generator):
     tree = learning.token_tree(world, "pan")
     probs = table.logits[1].softmax(-1).detach()
-    log = learning.write_log(tree, probs, 20_000, generator=generator)
+    record = learning.write_texts(tree, probs, 20_000, generator=generator)
     with torch.no_grad():
         joint = exact.completion_logprobs(table, world, "pan").exp()
-    assert exact.chi_square_p_value(texts_of(world, log), joint) > 1e-4
+    assert exact.chi_square_p_value(texts_of(world, record), joint) > 1e-4
 
 
 def test_drafts_are_uniform_and_impossible_words_are_never_written(world, generator):
     tree = learning.token_tree(world, "praise")
     probs = torch.tensor([0.0, 0.7, 0.0, 0.3 - 1e-9, 0.0], dtype=torch.float64).expand(85, 5)
-    log = learning.write_log(tree, probs, 17_000, generator=generator, anywhere=True)
+    record = learning.write_texts(tree, probs, 17_000, generator=generator, anywhere=True)
     starts = torch.zeros(85)
-    for text in log:
+    for text in record:
         starts[text[0][0]] += 1
         assert {step[1] for step in text} <= {1, 3}
     assert exact.chi_square_p_value(starts, torch.full((85,), 1 / 85)) > 1e-4
     with pytest.raises(ValueError, match="must be"):
-        learning.write_log(tree, probs[:5], 1, generator=generator)
+        learning.write_texts(tree, probs[:5], 1, generator=generator)
 
 
 def test_the_same_seed_gives_the_same_table(world):
@@ -220,15 +220,15 @@ def test_evaluation_ends_at_the_values_of_the_writer(world, table, seed):
     with torch.no_grad():
         found = values.policy_values(table, world, "praise", gamma=G)
     generator = torch.Generator().manual_seed(seed)
-    log = learning.write_log(tree, probs, 30_000, generator=generator, anywhere=True)
+    record = learning.write_texts(tree, probs, 30_000, generator=generator, anywhere=True)
     for method in (learning.monte_carlo, learning.temporal_difference):
-        value = method(log, 85, gamma=G)[-1]
+        value = method(record, 85, gamma=G)[-1]
         assert (value - torch.cat(found.value)).abs().max() < 0.25, method.__name__
         assert (value - torch.cat(found.value)).pow(2).mean() < 0.06**2, method.__name__
-    q = learning.learn_from_log(log, learning.next_word_value, (85, 5), gamma=G, power=0.8)[-1]
+    q = learning.learn_from_texts(record, learning.next_word_value, (85, 5), gamma=G, power=0.8)[-1]
     assert (q - torch.cat(found.q_value)).pow(2).mean() < 0.1**2
     expected = learning.policy_mean(probs)
-    q = learning.learn_from_log(log, expected, (85, 5), gamma=G, power=0.7)[-1]
+    q = learning.learn_from_texts(record, expected, (85, 5), gamma=G, power=0.7)[-1]
     assert (q - torch.cat(found.q_value)).pow(2).mean() < 0.02**2
 
 
@@ -254,9 +254,9 @@ def test_control_ends_at_its_own_limit(world, seed):
 def test_q_learning_is_exact_on_anybodys_log(world, generator):
     for prompt in world.prompts:
         tree = learning.token_tree(world, prompt)
-        log = learning.write_log(
+        record = learning.write_texts(
             tree, torch.full((85, 5), 0.2), 20_000, generator=generator, anywhere=True
         )
-        q = learning.learn_from_log(log, learning.best_value, (85, 5), gamma=G, power=0.0)[-1]
+        q = learning.learn_from_texts(record, learning.best_value, (85, 5), gamma=G, power=0.0)[-1]
         best = torch.cat(values.optimal_values(world, prompt, gamma=G).q_value)
         assert_close(q, best, rtol=0, atol=1e-12)

@@ -39,6 +39,7 @@ def figures(world, table) -> dict:
         "values, ended": plotting.value_tree(
             levels, None, words, [2, 4], name="Q", title="praise", probs=[]
         ),
+        "values, colours": plotting.colored_tree(levels, words, title="praise"),
         "advantage": plotting.q_and_advantage(probs, 0.2, probs, words, "not"),
         "credit": plotting.credit({"good .": [0.5, 0.5], ".": [-1.0]}, start=0.0),
         "discount": plotting.discount_curves(
@@ -73,6 +74,9 @@ def figures(world, table) -> dict:
         ),
         "estimators": plotting.estimators(
             {"own texts": (0.1, 0.0, 0.2), "no ratio": (0.3, 0.2, 0.1)}, exact=0.1, title="a"
+        ),
+        "spread": plotting.mean_and_spread(
+            {"own texts": (0.1, 0.2), "no ratio": (0.3, 0.1)}, exact=0.1, title="a"
         ),
         "variance": plotting.variance_growth(
             [1, 2], {"a": ([1.0, 2.0], "policy", "o-")}, [0, 10], {"b": ([0.0, 1.0], "-")}

@@ -13,7 +13,7 @@ FIGURES = {  # file → (notebook, a string in the cell that draws it)
     "the_loop.png": ("00_start_here", "plotting.loop_diagram()"),
     "prefix_tree.png": ("01_autoregressive_factorization", "plotting.prefix_tree("),
     "imitation.png": ("02_from_loss_to_reward", 'alt="The loss falls'),
-    "value_tree.png": ("03_token_mdp", "plotting.value_tree("),
+    "value_tree.png": ("03_token_mdp", "plotting.colored_tree("),
     "gradient_cloud.png": ("05_reinforce", "plotting.gradient_cloud("),
     "baselines.png": ("06_baselines_and_advantage", "widgets.compare_baselines("),
     "off_policy.png": ("04_on_and_off_policy", "widgets.compare_estimators("),

@@ -353,14 +353,14 @@ def _blocks(states: Sequence[State]) -> dict[State, int]:
 
 
 def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
-    """`soft_value(rewards, tau)`: the best value when entropy is paid for too.
+    """`soft_value(rewards, beta)`: the best value when entropy is paid for too.
 
     Args:
         soft_value: the reader's function.
     Raises:
         AssertionError: with a diagnosis.
     """
-    for world, prompt, tau, shaped in (
+    for world, prompt, beta, shaped in (
         (WORLD, "praise", 0.5, False), (WORLD, "pan", 2.0, True), (SHORT, "praise", 1.0, True),
         (WORLD, "pan", 0.002, False),
     ):  # fmt: skip
@@ -368,7 +368,7 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
         if shaped:  # the same sum along every text, since Φ is 0 at the start
             rewards = values.shape_rewards(rewards, values.stopping_rewards(rewards, world))
         given = [level.clone() for level in rewards]
-        got = soft_value(given, tau)
+        got = soft_value(given, beta)
         if checks.is_stub("3.7", got):
             return
         assert all(torch.equal(a, b) for a, b in zip(given, rewards, strict=True)), (
@@ -377,23 +377,23 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
         texts = exact.rewards(world, prompt)  # a second route: all texts at once
         number = checks.as_numbers(got, shape=(), what="the soft value of the start state")
         assert bool(number.isfinite()), (
-            f"got {float(number)} at tau = {tau}: exp overflows. Use torch.logsumexp."
+            f"got {float(number)} at beta = {beta}: exp overflows. Use torch.logsumexp."
         )
         uniform: Policy = tabular.TablePolicy(world)
         checks.diagnose(
             number,
-            tau * (texts / tau).logsumexp(0),
+            beta * (texts / beta).logsumexp(0),
             {
                 "that is the value without the entropy: max over words.": texts.max(),
                 "that is only the reward part: the entropy is paid for too.": (
-                    (texts / tau).softmax(0) @ texts
+                    (texts / beta).softmax(0) @ texts
                 ),
-                "tau is missing in front of the logarithm.": (texts / tau).logsumexp(0),
-                "the division by tau inside is missing.": tau * texts.logsumexp(0),
+                "beta is missing in front of the logarithm.": (texts / beta).logsumexp(0),
+                "the division by beta inside is missing.": beta * texts.logsumexp(0),
                 "this is the uniform policy's reward: its mean over words.": (
                     exact.objective(uniform, world, prompt).detach()
                 ),
             },
             tolerance=1e-5,
         )
-    checks.passed("3.7", "equal to the sum over all texts, at four temperatures.")
+    checks.passed("3.7", "equal to the sum over all texts, for four weights.")

@@ -26,6 +26,7 @@ from helpers.plotting.chapter02 import (
     two_teachers,
 )
 from helpers.plotting.chapter03 import (
+    colored_tree,
     credit,
     discount_curves,
     number_tree,
@@ -37,6 +38,7 @@ from helpers.plotting.chapter04 import (
     estimators,
     learning_curves,
     maximisation_bias,
+    mean_and_spread,
     running_estimates,
     two_answers,
     variance_growth,
@@ -70,6 +72,7 @@ __all__ = [
     "ascent_curves",
     "bernoulli_curves",
     "clouds",
+    "colored_tree",
     "conditionals",
     "credit",
     "curves",
@@ -89,6 +92,7 @@ __all__ = [
     "learning_curves",
     "loop_diagram",
     "maximisation_bias",
+    "mean_and_spread",
     "moment_bars",
     "multiples",
     "number_tree",

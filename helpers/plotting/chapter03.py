@@ -19,8 +19,9 @@ SCALE = Normalize(-LARGEST, LARGEST)
 
 
 def number_tree(
-    ax: Axes, levels: Sequence[Tensor], words: Sequence[str], path: Sequence[int] = ()
-) -> None:
+    ax: Axes, levels: Sequence[Tensor], words: Sequence[str], path: Sequence[int] = (),
+    *, numbers: bool = True,
+) -> None:  # fmt: skip
     """What comes after `path` as nested boxes of one height, coloured by a number for each.
 
     The words of the path fill the columns on the left; the rest of the tree is zoomed to what
@@ -31,6 +32,7 @@ def number_tree(
         levels: T tensors (n^k, A), a number for each state and word; nan leaves a box empty.
         words: A strings; those from n on end the completion.
         path: word ids walked so far.
+        numbers: write them into the boxes, beside the words.
     """
     n, boxes, colors = len(levels[1]), [], []
     walked = exact.along(levels, path)
@@ -49,7 +51,9 @@ def number_tree(
                 boxes.append(_box(depth, start, height))
                 colors.append(_color(number))
                 if height > 0.03:
-                    _label(ax, depth, start + height / 2, words[word], number, fontsize=7)
+                    shown = number if numbers else float("nan")
+                    size = 8 if height > 0.06 else 7
+                    _label(ax, depth, start + height / 2, words[word], shown, fontsize=size)
                 if word < n:
                     next_tops.append(start)
                     next_rows.append(row * n + word)
@@ -61,7 +65,7 @@ def number_tree(
     ax.set(xlim=(0, len(levels)), ylim=(1, 0))
     label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
     label_y(ax, {})
-    ax.set_ylabel("all that can be written (equal boxes)")
+    ax.set_ylabel("equal boxes, not probabilities")
 
 
 def _box(left: float, top: float, height: float) -> list[tuple[float, float]]:
@@ -79,6 +83,25 @@ def _label(ax: Axes, depth: int, y: float, word: str, number: float, *, fontsize
         depth + 0.5, y, text, ha="center", va="center", fontsize=fontsize,
         color="white" if dark else "black",
     )  # fmt: skip
+
+
+def colored_tree(levels: Sequence[Tensor], words: Sequence[str], *, title: str) -> Figure:
+    """The whole tree in colours, without a number, and what the colours mean.
+
+    Args:
+        levels: T tensors (n^k, A): the colour of each box, reward units.
+        words: A strings.
+        title: of the tree.
+    """
+    figure, (left, right) = quick_figure((1, 0.025), wspace=0.06)
+    number_tree(left, levels, words, numbers=False)
+    left.set_title(title, fontsize=10)
+    left.yaxis.set_label_coords(-0.025, 0.5)
+    scale = mpl.cm.ScalarMappable(SCALE, COLOR_OF)
+    figure.colorbar(scale, cax=right, ticks=[-2, -1, 0, 1, 2], label="reward units")
+    right.yaxis.set_label_coords(2.6, 0.5)
+    figure.subplots_adjust(right=0.91)
+    return figure
 
 
 def value_tree(
@@ -133,7 +156,11 @@ def number_bars(
     drawn = ax.bar(range(len(words)), bars, width=0.7, color=colors, edgecolor="#606060")
     patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.85}
     numbers = [f"{number:+.2f}" for number in bars]
-    ax.bar_label(drawn, numbers, fontsize=8, padding=3, bbox=patch, zorder=4)
+    shown = ax.bar_label(drawn, numbers, fontsize=8, padding=3, bbox=patch, zorder=4)
+    for text, number in zip(shown, bars, strict=True):
+        if level is not None and level < 0 and number < 0:  # clear of the dashes: above zero
+            text.set(position=(0, 3), va="bottom")
+            text.xy = (text.xy[0], 0.0)
     ax.axhline(0, color="#606060", linewidth=0.8)
     if level is not None:
         ax.axhline(level, color=COLORS["exact"], linestyle="--", linewidth=1.6)
@@ -185,14 +212,18 @@ def credit(texts: Mapping[str, Sequence[float]], *, start: float) -> Figure:
         for k, number in enumerate(advantages):
             ax.bar(k, number, bottom=level, width=0.8, color=COLOR_OF(SCALE(number)),
                    edgecolor="#606060")  # fmt: skip
-            edge = max(level, level + number)
-            ax.text(k, edge + 0.06, f"{number:+.2f}", ha="center", fontsize=7)
+            above = k == len(advantages) - 1 or number >= 0  # clear of the dotted line and dashes
+            edge = max(level, level + number) + 0.1 if above else min(level, level + number) - 0.1
+            ax.text(
+                k, edge, f"{number:+.2f}", ha="center", va="bottom" if above else "top",
+                fontsize=8,
+            )  # fmt: skip
             level += number
         exact_dashes(ax, [float("nan")] * (len(words) - 1) + [level])
         ax.axhline(start, color=COLORS["exact"], linestyle=":", linewidth=1)
-        ax.set_title(f"R = {level:+.0f}", fontsize=10)
+        ax.set_title(f"“{text}”, R = {level:+.0f}", fontsize=9)
         ax.set_xticks(range(len(words)), [tick(word) for word in words], fontsize=8)
-        ax.set(ylim=(-2.5, 2.6))
+        ax.set(ylim=(-2.5, 2.9))
     axes[0].set_ylabel("reward units")
     figure.supxlabel("word", fontsize=9)
     return figure
@@ -219,7 +250,7 @@ def discount_curves(
         if title in best:
             ax.plot(gammas, best[title], "--", color=COLORS["exact"], label="V*, exact")
         ax.set(xlabel="discount γ", title=title)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=8)
     axes[0].set_ylabel("discounted reward, reward units")
     return figure
 
@@ -238,18 +269,20 @@ def rewards_along(
     """
     figure = Figure(figsize=(7.4, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
-    roles = ("reward", "behavior")
-    for offset, role, hatch, (name, numbers) in zip(
-        (-0.2, 0.2), roles, ("", "//"), rewards.items(), strict=True
+    color = COLORS["reward"]
+    looks = (("", "o-", color), ("//", "s:", "white"))  # hatch, line, filling of the markers
+    for offset, (hatch, line, filling), (name, numbers) in zip(
+        (-0.2, 0.2), looks, rewards.items(), strict=True
     ):
         places = [k + offset for k in range(len(words))]
         bars = axes[0].bar(
-            places, numbers, width=0.38, color=COLORS[role], hatch=hatch, edgecolor="white",
-            label=name,
+            places, numbers, width=0.38, color=color, alpha=0.6 if hatch else 1, hatch=hatch,
+            edgecolor="white", label=name,
         )  # fmt: skip
         axes[0].bar_label(bars, [f"{x:+.0f}" if x else "0" for x in numbers], fontsize=8)
-        marker = "o" if role == "reward" else "s"
-        axes[1].plot(range(len(words)), values[name], marker + "-", color=COLORS[role], label=name)
+        axes[1].plot(
+            range(len(words)), values[name], line, color=color, markerfacecolor=filling, label=name
+        )
     for ax in axes:
         ax.set_xticks(range(len(words)), [tick(word) for word in words])
         ax.axhline(0, color="#606060", linewidth=0.8)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from helpers.plotting.style import COLORS, exact_dashes, label_x, label_y, tick
 
+ENDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # where an axis may end, reward units
 Curves = Mapping[str, tuple[Tensor, str, str]]  # label → (errors (seeds, K), role, line style)
 
 
@@ -78,9 +80,8 @@ def maximisation_bias(
     figure = Figure(layout="constrained")
     ax = figure.subplots()
     ax.plot(counts, exact, "--", color=COLORS["exact"], label="expected maximum, exact")
-    roles = ("policy", "reward")
-    for (label, (values, marker)), role in zip(points.items(), roles, strict=False):
-        ax.plot(counts[: len(values)], values, marker, color=COLORS[role], label=label)
+    for label, (values, marker) in points.items():
+        ax.plot(counts[: len(values)], values, marker, color=COLORS["policy"], label=label)
     ax.axhline(0, color=COLORS["reference"], linewidth=1.2, linestyle="-.", label="the truth")
     ax.set(
         xscale="log", xlabel="words that the maximum is over",
@@ -127,38 +128,67 @@ def estimators(
     figure = Figure(figsize=(7.4, 3.6))  # fixed places: fitting them would double the delay
     figure.subplots_adjust(left=0.18, right=0.985, top=0.9, bottom=0.15, wspace=0.1)
     left, right = figure.subplots(1, 2)
+    triples = {name: (mean, spread) for name, (mean, _, spread) in numbers.items()}
+    shades = _mean_and_spread(left, triples, exact=exact, title=title)
+    left.yaxis.set_label_coords(-0.38, 0.5)
     rows = range(len(numbers))
-    roles = ["policy", *["behavior"] * (len(numbers) - 1)]
     deviations = [deviation for _, _, deviation in numbers.values()]
     biases = [bias for _, bias, _ in numbers.values()]
-    ends = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-    reaches = [abs(mean - exact) + deviation for mean, _, deviation in numbers.values()]
-    whole = next((end for end in ends if 1.05 * end >= max(reaches)), 16.0)
-    limit = next((end for end in ends if end >= max(*deviations, *biases)), 16.0)
-    means, shades = [mean for mean, _, _ in numbers.values()], [COLORS[role] for role in roles]
-    pairs = list(zip(means, deviations, strict=True))
-    left.hlines(rows, [m - d for m, d in pairs], [m + d for m, d in pairs], shades, linewidth=3)
-    left.scatter(means, rows, s=45, color=shades, marker="D", zorder=3)
-    left.axvline(exact, color=COLORS["exact"], linestyle="--")
-    left.set(xlim=(exact - 1.1 * whole, exact + 1.1 * whole), title=title)
-    left.set_xlabel("mean ± 1 std (reward units, cut at the edge)", fontsize=8)
-    label_y(left, dict(zip(rows, numbers, strict=True)))
-    left.set_ylabel("estimator")
-    left.yaxis.set_label_coords(-0.38, 0.5)
-    label_x(left, {exact + whole * k: f"{exact + whole * k:.2f}" for k in (-1, 0, 1)})
+    limit = next((end for end in ENDS if end >= max(*deviations, *biases)), 16.0)
     right.barh(
         [y - 0.2 for y in rows], deviations, height=0.38, edgecolor="white", hatch="//",
         color=shades, label="standard deviation",
     )  # fmt: skip
     right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
-    right.set(xlim=(0, limit), title="error")
-    right.set_xlabel("reward units (cut at the edge)", fontsize=8)
+    right.set(xlim=(0, limit), title="error", xlabel="reward units")
     label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     label_y(right, {})
-    for ax in (left, right):
-        ax.set_ylim(len(numbers) - 0.4, -0.6)
-        ax.xaxis.set_label_coords(0.5, -0.09)
+    right.set_ylim(left.get_ylim())
+    right.xaxis.set_label_coords(0.5, -0.09)
     right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
+    return figure
+
+
+def _mean_and_spread(
+    ax: Axes, numbers: Mapping[str, tuple[float, float]], *, exact: float, title: str
+) -> list[str]:
+    """Mean ± standard deviation a row, around the exact value; returns the rows' colours."""
+    rows = range(len(numbers))
+    shades = [COLORS["policy"], *[COLORS["behavior"]] * (len(numbers) - 1)]
+    reaches = [abs(mean - exact) + deviation for mean, deviation in numbers.values()]
+    whole = next((end for end in ENDS if 1.05 * end >= max(reaches)), 16.0)
+    pairs = list(numbers.values())
+    ax.hlines(rows, [m - d for m, d in pairs], [m + d for m, d in pairs], shades, linewidth=3)
+    ax.scatter([m for m, _ in pairs], rows, s=45, color=shades, marker="D", zorder=3)
+    ax.axvline(exact, color=COLORS["exact"], linestyle="--")
+    ax.set(xlim=(exact - 1.1 * whole, exact + 1.1 * whole), title=title, ylabel="estimator")
+    ax.set(
+        ylim=(len(numbers) - 0.4, -0.6), xlabel="mean ± 1 std, from the exact value (reward units)"
+    )
+    ax.xaxis.set_label_coords(0.5, -0.09)
+    label_y(ax, dict(zip(rows, numbers, strict=True)))
+    label_x(ax, {exact: f"exact {exact:.2f}"} | {
+        exact + k * whole: f"{k * whole:+g}".replace("-", "−") for k in (-1, -0.5, 0.5, 1)
+    })  # fmt: skip
+    return shades
+
+
+def mean_and_spread(
+    numbers: Mapping[str, tuple[float, float]], *, exact: float, title: str
+) -> Figure:
+    """Mean and spread of estimators, a row each.
+
+    Args:
+        numbers: name → (mean, standard deviation), reward units. The first row is π's own texts.
+        exact: the value that is estimated.
+        title: who wrote what.
+    """
+    figure = Figure(figsize=(7.4, 2.4))
+    figure.subplots_adjust(left=0.15, right=0.985, top=0.87, bottom=0.23)
+    ax = figure.subplots()
+    _mean_and_spread(ax, numbers, exact=exact, title=title)
+    ax.xaxis.set_label_coords(0.5, -0.15)
+    ax.yaxis.set_label_coords(-0.14, 0.5)
     return figure
 
 

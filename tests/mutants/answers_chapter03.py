@@ -273,17 +273,17 @@ SUMMARIES = [
 ]
 
 
-def soft(rewards, tau, *, outside=None, inside=None, last=4):
+def soft(rewards, beta, *, outside=None, inside=None, last=4):
     value = None
     for reward in rewards[::-1]:
         q_value = reward.clone()
         if value is not None:
             q_value[:, :last] += value.view(-1, 4)[:, :last]
-        value = (outside or tau) * (q_value / (inside or tau)).logsumexp(-1)
+        value = (outside or beta) * (q_value / (inside or beta)).logsumexp(-1)
     return value[0]
 
 
-def hard(rewards, tau):
+def hard(rewards, beta):
     value = None
     for reward in rewards[::-1]:
         q_value = reward.clone()
@@ -293,17 +293,17 @@ def hard(rewards, tau):
     return value[0]
 
 
-def overflows(rewards, tau):
+def overflows(rewards, beta):
     value = None
     for reward in rewards[::-1]:
         q_value = reward.clone()
         if value is not None:
             q_value[:, :4] += value.view(-1, 4)
-        value = tau * (q_value / tau).exp().sum(-1).log()
+        value = beta * (q_value / beta).exp().sum(-1).log()
     return value[0]
 
 
-def averages(rewards, tau):
+def averages(rewards, beta):
     value = None
     for reward in rewards[::-1]:
         q_value = reward.clone()
@@ -313,34 +313,34 @@ def averages(rewards, tau):
     return value[0]
 
 
-def discards_the_reward_on_the_way(rewards, tau):
+def discards_the_reward_on_the_way(rewards, beta):
     value = None
     for reward in rewards[::-1]:
         q_value = reward.clone()
         if value is not None:
             q_value[:, :4] = value.view(-1, 4)
-        value = tau * (q_value / tau).logsumexp(-1)
+        value = beta * (q_value / beta).logsumexp(-1)
     return value[0]
 
 
-def only_the_reward_part(rewards, tau):
+def only_the_reward_part(rewards, beta):
     soft_value, value = None, None
     for reward in rewards[::-1]:
         q_soft, q_value = reward.clone(), reward.clone()
         if value is not None:
             q_soft[:, :4] += soft_value.view(-1, 4)
             q_value[:, :4] += value.view(-1, 4)
-        value = ((q_soft / tau).softmax(-1) * q_value).sum(-1)
-        soft_value = tau * (q_soft / tau).logsumexp(-1)
+        value = ((q_soft / beta).softmax(-1) * q_value).sum(-1)
+        soft_value = beta * (q_soft / beta).logsumexp(-1)
     return value[0]
 
 
-def writes_into_its_argument(rewards, tau):
+def writes_into_its_argument(rewards, beta):
     value = None
     for reward in rewards[::-1]:
         if value is not None:
             reward[:, :4] += value.view(-1, 4)
-        value = tau * (reward / tau).logsumexp(-1)
+        value = beta * (reward / beta).logsumexp(-1)
     return value[0]
 
 
@@ -350,7 +350,7 @@ SOFT = [
     (hard, "without the entropy"),
     (overflows, "overflows"),
     (averages, "uniform policy"),
-    (lambda r, t: soft(r, t) / t, "tau is missing in front"),
+    (lambda r, t: soft(r, t) / t, "beta is missing in front"),
     (lambda r, t: soft(r, t, last=3), "none of the usual"),
     (lambda r, t: soft(r, t, outside=1.0), "none of the usual"),
     (lambda r, t: soft(r, 1.0), "none of the usual"),
@@ -385,8 +385,8 @@ RIGHT = [
     (check.exercise_6, future),
     (check.exercise_6, lambda state: str(future(state))),
     (check.exercise_7, soft),
-    (check.exercise_7, lambda rewards, tau: soft([r.float() for r in rewards], tau)),
-    (check.exercise_7, lambda rewards, tau: float(soft(rewards, tau))),
+    (check.exercise_7, lambda rewards, beta: soft([r.float() for r in rewards], beta)),
+    (check.exercise_7, lambda rewards, beta: float(soft(rewards, beta))),
 ]
 
 # A stub is a function that returns nothing, unless it says so here: nothing → stub.

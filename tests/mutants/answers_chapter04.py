@@ -58,30 +58,30 @@ def convex(q, transition, next_word, step, gamma):
 
 
 def learner(rule, **changed):
-    def learn(log, shape, gamma):
+    def learn(record, shape, gamma):
         settings = {"gamma": gamma} | changed
-        return learning.learn_from_log(log, rule, shape, **settings)[-1]
+        return learning.learn_from_texts(record, rule, shape, **settings)[-1]
 
     return learn
 
 
-def past_the_end(log, shape, gamma):
+def past_the_end(record, shape, gamma):
     q = torch.zeros(shape, dtype=torch.float64)
-    for s, a, r, after in (step for text in log for step in text):
+    for s, a, r, after in (step for text in record for step in text):
         q[s, a] = r + gamma * q[-1 if after is None else after].max()
     return q
 
 
-def lists_that_crash(log, shape, gamma):
+def lists_that_crash(record, shape, gamma):
     q = [[0.0] * shape[1] for _ in range(shape[0])]
-    for s, a, r, after in (step for text in log for step in text):
+    for s, a, r, after in (step for text in record for step in text):
         q[s][a] += r + gamma * max(q[after])
     return q
 
 
-def with_a_slip(log, shape, gamma, *, turn=False, key=lambda s, a: (s, a), begin=0):
+def with_a_slip(record, shape, gamma, *, turn=False, key=lambda s, a: (s, a), begin=0):
     q, visits = torch.zeros(shape, dtype=torch.float64), {}
-    for text in log:
+    for text in record:
         for s, a, r, after in reversed(text) if turn else text:
             visits[key(s, a)] = visits.get(key(s, a), begin) + 1
             onward = 0.0 if after is None else float(q[after].max())
@@ -89,16 +89,16 @@ def with_a_slip(log, shape, gamma, *, turn=False, key=lambda s, a: (s, a), begin
     return q
 
 
-def eats_the_log(log, shape, gamma):
-    answer = learner(learning.best_value)(log, shape, gamma)
-    log.clear()
+def eats_the_record(record, shape, gamma):
+    answer = learner(learning.best_value)(record, shape, gamma)
+    record.clear()
     return answer
 
 
-def in_float32(log, shape, gamma):
+def in_float32(record, shape, gamma):
     """A tensor of the default type, and numpy-like indexing."""
     q, visits = torch.zeros(shape), torch.zeros(shape)
-    for text in log:
+    for text in record:
         for s, a, r, after in text:
             onward = 0.0 if after is None else float(q[after].max())
             visits[s, a] += 1
@@ -113,15 +113,18 @@ LEARNERS = [
     (learner(learning.best_value, gamma=1.0), "γ is missing"),
     (learner(learning.best_value, power=0.0), "step size is 1 instead"),
     (learner(learning.best_value, power=0.5), "square root"),
-    (lambda log, shape, gamma: learner(learning.best_value)(log[::-1], shape, gamma), "backwards"),
+    (
+        lambda record, shape, gamma: learner(learning.best_value)(record[::-1], shape, gamma),
+        "backwards",
+    ),
     (lambda *given: with_a_slip(*given, turn=True), "walked backwards"),
     (lambda *given: with_a_slip(*given, key=lambda s, a: s), "each state and word"),
     (lambda *given: with_a_slip(*given, begin=1), "count begins at 1"),
     (past_the_end, "step size is 1 instead"),
     (lists_that_crash, "next state None"),
-    (lambda log, shape, gamma: torch.full(shape, 0.5), "none of the usual mistakes"),
-    (eats_the_log, "log was changed"),
-    (lambda log, shape, gamma: torch.zeros(shape).T, "should have shape"),
+    (lambda record, shape, gamma: torch.full(shape, 0.5), "none of the usual mistakes"),
+    (eats_the_record, "record was changed"),
+    (lambda record, shape, gamma: torch.zeros(shape).T, "should have shape"),
 ]
 
 
@@ -213,6 +216,8 @@ TRUE = {
     "second_moment_1": ONE,
     "variance_10": ONE**10 - 1,
     "texts_for_100": 100 * ONE**10,
+    "mean_without_coverage": 0.5,
+    "claim_of_the_largest": 0.291,  # 1.163 / 4
 }
 PREDICTIONS = [
     (TRUE | {"mean_10": 10.0}, "multiplies, it does not add"),
@@ -226,6 +231,11 @@ PREDICTIONS = [
     (TRUE | {"texts_for_100": 1562.5}, "multiply"),
     (TRUE | {"texts_for_100": 100 * ONE**10 - 100}, "uses the variance"),
     (TRUE | {"mean_10": 1.36**10}, "inverted"),
+    (TRUE | {"mean_without_coverage": 1.0}, "needs coverage"),
+    (TRUE | {"mean_without_coverage": 2.5}, "1/2 over 1"),
+    (TRUE | {"claim_of_the_largest": 1.163}, "in standard errors"),
+    (TRUE | {"claim_of_the_largest": 1.163 / 16}, "divide the variance"),
+    (TRUE | {"claim_of_the_largest": 0.0}, "the largest of them is not"),
     (TRUE | {"texts_for_100": 8000}, "none of the usual"),
     ({}, "names must stay"),
 ]
@@ -285,34 +295,34 @@ BEHAVIORS = [
 
 
 def evaluator(rule, **changed):
-    def learn(log, probs, gamma):
+    def learn(record, probs, gamma):
         settings = {"gamma": gamma, "power": 0.6} | changed
         made = rule(probs) if rule is learning.policy_mean else rule
-        return learning.learn_from_log(log, made, tuple(probs.shape), **settings)[-1]
+        return learning.learn_from_texts(record, made, tuple(probs.shape), **settings)[-1]
 
     return learn
 
 
-def changes_the_target(log, probs, gamma):
-    answer = evaluator(learning.policy_mean)(log, probs, gamma)
+def changes_the_target(record, probs, gamma):
+    answer = evaluator(learning.policy_mean)(record, probs, gamma)
     probs.zero_()
     return answer
 
 
 EVALUATORS = [
-    (evaluator(learning.next_word_value), "Q of the log's writer"),
+    (evaluator(learning.next_word_value), "Q of the record's writer"),
     (evaluator(learning.best_value, power=0.0), "near Q*"),
     (evaluator(learning.policy_mean, gamma=1.0), "γ is missing"),
     (evaluator(learning.policy_mean, gamma=0.0), "rewards alone"),
     (changes_the_target, "probabilities were changed"),
-    (lambda log, probs, gamma: torch.zeros(3), "should have shape"),
+    (lambda record, probs, gamma: torch.zeros(3), "should have shape"),
 ]
 
 
-def by_a_model(log, probs, gamma):
+def by_a_model(record, probs, gamma):
     """Note down what was seen of the world, and sweep backwards."""
     reward, leads = torch.zeros_like(probs), {}
-    for state, word, r, after in (step for text in log for step in text):
+    for state, word, r, after in (step for text in record for step in text):
         reward[state, word], leads[state, word] = r, after
     q = reward.clone()
     for (state, word), after in sorted(leads.items(), reverse=True):

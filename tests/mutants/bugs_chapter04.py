@@ -11,7 +11,7 @@ ORIGINAL = {
     "per_decision_returns": importance.per_decision_returns,
     "temporal_difference": learning.temporal_difference,
     "monte_carlo": learning.monte_carlo,
-    "write_log": learning.write_log,
+    "write_texts": learning.write_texts,
     "update_q": learning.update_q,
     "of_self_normalised": moments.of_self_normalised,
     "off_policy": moments.off_policy,
@@ -51,21 +51,21 @@ def q_learning_without_gamma(q_table, visits, text, bootstrap, *, gamma, power):
     ORIGINAL["update_q"](q_table, visits, text, bootstrap, gamma=1.0, power=power)
 
 
-def td_without_gamma(log, num_states, *, gamma=1.0, power=1.0, at=None):
-    return ORIGINAL["temporal_difference"](log, num_states, gamma=1.0, power=power, at=at)
+def td_without_gamma(record, num_states, *, gamma=1.0, power=1.0, at=None):
+    return ORIGINAL["temporal_difference"](record, num_states, gamma=1.0, power=power, at=at)
 
 
-def monte_carlo_of_the_first_word_only(log, num_states, *, gamma=1.0, power=1.0, at=None):
+def monte_carlo_of_the_first_word_only(record, num_states, *, gamma=1.0, power=1.0, at=None):
     value, visits = torch.zeros(num_states).double(), [0] * num_states
-    for text in log:
+    for text in record:
         total = sum(gamma**t * step[2] for t, step in enumerate(text))
         visits[text[0][0]] += 1
         value[text[0][0]] += (total - value[text[0][0]]) / visits[text[0][0]] ** power
     return value.unsqueeze(0).expand(len(at or [0]), -1)
 
 
-def monte_carlo_forwards(log, num_states, *, gamma=1.0, power=1.0, at=None):
-    turned = [text[::-1] for text in log]
+def monte_carlo_forwards(record, num_states, *, gamma=1.0, power=1.0, at=None):
+    turned = [text[::-1] for text in record]
     return ORIGINAL["monte_carlo"](turned, num_states, gamma=gamma, power=power, at=at)
 
 
@@ -76,7 +76,7 @@ def epsilon_greedy_without_the_share_of_the_best(row, epsilon, u):
 
 
 def drafts_where_none_were_asked_for(tree, probabilities, count, *, generator, anywhere=False):
-    return ORIGINAL["write_log"](
+    return ORIGINAL["write_texts"](
         tree, probabilities, count, generator=generator, anywhere=not anywhere
     )
 
@@ -188,7 +188,7 @@ MUTANTS = [
     Mutant("learning.monte_carlo", monte_carlo_of_the_first_word_only, LEARNING),
     Mutant("learning.monte_carlo", monte_carlo_forwards, LEARNING),
     Mutant("learning.greedy_word", epsilon_greedy_without_the_share_of_the_best, LEARNING),
-    Mutant("learning.write_log", drafts_where_none_were_asked_for, LEARNING),
+    Mutant("learning.write_texts", drafts_where_none_were_asked_for, LEARNING),
     Mutant("values.epsilon_greedy_values", limit_without_the_uniform_share, ("test_values.py",)),
     Mutant("importance.sequence_ratios", log_ratio_for_ratio, IMPORTANCE),
     Mutant("importance.sequence_ratios", mean_over_words, IMPORTANCE),
