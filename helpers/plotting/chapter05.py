@@ -51,8 +51,8 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
         if len(ends) == 2:
             lines.append(ends)
             x, y = min(ends)
-            ax.text(x - 0.015, y + 0.012, f"{level:+.3g}" if level else "0", fontsize=8, color=COLORS["reward"],
-                    ha="right")  # fmt: skip
+            ax.text(x - 0.015, y + 0.012, f"{level:+.3g}" if level else "0", fontsize=8,
+                    color=COLORS["reward"], ha="right")  # fmt: skip
     ax.add_collection(LineCollection(lines, colors=COLORS["reward"], linewidths=0.8, alpha=0.7))
     for word, reward, (x, y), below in zip(words, rewards, CORNERS, (1, 1, 0), strict=True):
         ax.text(x, y - 0.03 if below else y + 0.025, f"“{word}”\n{reward:+g}", ha="center",

@@ -80,11 +80,16 @@ def compare_baselines(
             for problem in problems
         ])  # fmt: skip
     unit = found["none"].variance
-    rows = [(name, m.variance / max(unit, 1e-300), m.scale, m.angle) for name, m in found.items()]
+    labels = {"constant": f"constant {constant:g}"}
+    rows = [
+        (labels.get(name, name), m.variance / max(unit, 1e-300), m.scale, m.angle)
+        for name, m in found.items()
+    ]
     rows.sort(key=lambda row: row[1])
     title = f"K = {group_size}, exact: "
     gradient = "∇L" if len(problems) == 1 else "∇J"
-    figure = plotting.moment_bars(rows, chosen=chosen, title=title, gradient=gradient)
+    marked = labels.get(chosen, chosen)
+    figure = plotting.moment_bars(rows, chosen=marked, title=title, gradient=gradient)
     return figure, rows, missing
 
 
