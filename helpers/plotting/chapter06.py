@@ -70,7 +70,7 @@ def parabolas(
     for ax, (title, heights) in zip(axes, panels.items(), strict=True):
         ax.plot(grid, heights, color=COLORS["policy"])
         for k, (name, (x, y)) in enumerate(marks[title].items()):
-            color = COLORS["exact"] if k == 0 else LINES[k][0]
+            color = COLORS[("exact", "policy", "reference")[min(k, 2)]]
             ax.plot([x], [y], signs[k], color=color, label=f"{name} = {x:+.2f}", zorder=4)
         lowest = next(iter(marks[title].values()))
         ax.axvline(lowest[0], color=COLORS["exact"], linestyle="--", linewidth=1.2)
