@@ -93,7 +93,7 @@ class GradientProblem:
         Args:
             values: (S,), states breadth first.
         Returns:
-            (N, T): the number of the state in which each word is chosen; 0 after the end.
+            (N, T) float: the number of the state in which each word is chosen; 0 after the end.
         Raises:
             ValueError: the number of states is not this problem's.
         """
@@ -111,7 +111,7 @@ class GradientProblem:
         Args:
             values: (S, A), states breadth first.
         Returns:
-            (N, T): the number of each word that was chosen; 0 after the end.
+            (N, T) float: the number of each word that was chosen; 0 after the end.
         """
         return exact.read_moves([values], self.moves)
 
