@@ -35,7 +35,7 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
     ring = [*CORNERS, CORNERS[0]]
     ax.plot(*zip(*ring, strict=True), color="#404040", linewidth=1.2)
     low, high = min(rewards), max(rewards)
-    step = next((s for s in (0.25, 0.5, 1.0, 2.0) if high - low <= 7 * s), 5.0)
+    step = next((s for s in (0.25, 0.5, 1.0, 2.0) if high - low <= 8 * s), 5.0)
     first = math.floor(low / step) + 1
     levels = [step * k for k in range(first, math.ceil(high / step))]
     lines = []
@@ -227,7 +227,7 @@ def estimator_bars(
     """Exact properties of several estimators as bars, one panel a property.
 
     Args:
-        panels: axis label → (estimator → number, what a right estimator has: black dashes;
+        panels: “title, axis label” → (estimator → number, what a right estimator has: black dashes;
             None if there is no such number, and then all panels have one scale).
         rows: what the bars are.
     """
@@ -243,7 +243,9 @@ def estimator_bars(
         shown = [n for n, aim in panels.values() if right is None and aim is None] or [numbers]
         reach = max(0.1, right or 0.0, *(x for n in shown for x in n.values()))
         ax.set_xlim(min(0, 1.5 * min(numbers.values())), 1.22 * reach)
-        ax.set_xlabel(label)
+        title, _, unit = label.partition(", ")
+        ax.set_xlabel(unit)
+        ax.set_title(title, fontsize=10)
     axes[0].set_ylabel(rows)
     axes[0].invert_yaxis()
     return figure
