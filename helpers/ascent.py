@@ -120,12 +120,12 @@ def moments_of_loss(
     if number**batch_size > 10_000:
         raise ValueError(f"{number}^{batch_size} batches are too many; take a smaller world.")
     with torch.no_grad():
-        scores, mask = score(policy, world, prompt, torch.arange(number))
+        logps, mask = score(policy, world, prompt, torch.arange(number))
     batches = list(itertools.product(range(number), repeat=batch_size))
     weights: list[Tensor] = []
     for batch in batches:
         rows = list(batch)
-        leaf = scores[rows].requires_grad_()
+        leaf = logps[rows].requires_grad_()
         loss = loss_function(leaf, problem.rewards[rows], mask[rows])
         [slope] = torch.autograd.grad(loss, [leaf], allow_unused=True, materialize_grads=True)
         weights.append(-slope.masked_fill(~mask[rows], 0.0))

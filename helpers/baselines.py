@@ -17,13 +17,13 @@ from helpers.estimators import GradientMoments, GradientProblem
 from helpers.tabular import TablePolicy
 from helpers.worlds import RewardFunction, TokenWorld
 
-GROUP_JUDGES: dict[str, Callable[[Tensor], Tensor]] = {
+GROUP_COMPARISONS: dict[str, Callable[[Tensor], Tensor]] = {
     "group mean with self": advantages.minus_group_mean,
     "leave-one-out": advantages.leave_one_out,
     "group z-score": advantages.group_z_score,
 }
 NAMES = (
-    "none", "constant", "E[R]", "running mean", *GROUP_JUDGES, "best constant b*",
+    "none", "constant", "E[R]", "running mean", *GROUP_COMPARISONS, "best constant b*",
     "learned V(s)", "exact V(s)", "exact Q − V",
 )  # fmt: skip
 MEMORY = 0.9  # of the running mean: how much of it a new batch leaves
@@ -92,11 +92,7 @@ def excess(problem: GradientProblem, values: Tensor) -> Tensor:
     Raises:
         ValueError: the number of states is not this problem's.
     """
-    rows = problem.word_scores.shape[0]
-    if values.ndim != 1 or rows % len(values):
-        raise ValueError(f"values {tuple(values.shape)} do not fit {rows} pairs of state and word.")
-    state = problem.moves.clamp(min=0) // (rows // len(values))
-    judged = problem.rewards.unsqueeze(1) - values[state]
+    judged = problem.rewards.unsqueeze(1) - problem.at_states(values)
     return judged.masked_fill(problem.moves < 0, 0.0)
 
 
@@ -199,8 +195,8 @@ def moments(
     """
     rewards = problem.rewards
     mean = float(problem.probability @ rewards)
-    if name in GROUP_JUDGES:
-        return estimators.of_groups(problem, GROUP_JUDGES[name], group_size=group_size)
+    if name in GROUP_COMPARISONS:
+        return estimators.of_groups(problem, GROUP_COMPARISONS[name], group_size=group_size)
     if name == "running mean":
         # Σ_k (1−m) m^k of batch means: variance Var(R)/K · (1−m)/(1+m)
         spread = float(problem.probability @ (rewards - mean) ** 2) / group_size
@@ -222,8 +218,7 @@ def moments(
         state_values = learned
     judged = excess(problem, state_values)
     if name == "exact Q − V":
-        flat = (q_values - state_values.unsqueeze(1)).reshape(-1)
-        judged = flat[problem.moves.clamp(min=0)]
+        judged = problem.at_moves(q_values - state_values.unsqueeze(1))
     return estimators.of_terms(problem, problem.combine(judged), count=group_size)
 
 
@@ -257,7 +252,7 @@ def check(name: str, group_size: int) -> None:
     """
     if name not in NAMES:
         raise ValueError(f"no baseline {name!r}; there are {list(NAMES)}.")
-    if group_size < 1 or (name in GROUP_JUDGES and group_size < 2):
+    if group_size < 1 or (name in GROUP_COMPARISONS and group_size < 2):
         reason = {
             "leave-one-out": "leaves nobody to compare with",
             "group mean with self": "compares a text with itself, and every advantage is 0",
@@ -318,8 +313,8 @@ def ascend(
             record["reward"] += float(paid[prompt][rows].mean()) / len(prompts)
             record["spread"] += float(judged.std(correction=0)) / len(prompts)
             with torch.enable_grad():
-                scores, mask = ascent.score(tempered, world, prompt, rows)
-                loss = loss + losses.reinforce_loss(scores, judged, mask) / len(prompts)
+                logps, mask = ascent.score(tempered, world, prompt, rows)
+                loss = loss + losses.reinforce_loss(logps, judged, mask) / len(prompts)
             batches.append((prompt, rows))
         yield record
         with torch.enable_grad():
@@ -336,8 +331,8 @@ def _judge(
 ) -> Tensor:  # fmt: skip
     """Advantages of the drawn completions: (K,) one a completion, or (K, T) one a word."""
     rewards, world = paid[rows], policy.world
-    if name in GROUP_JUDGES:
-        return GROUP_JUDGES[name](rewards)
+    if name in GROUP_COMPARISONS:
+        return GROUP_COMPARISONS[name](rewards)
     if name in ("none", "constant"):
         return rewards - (constant if name == "constant" else 0.0)
     if name == "E[R]":

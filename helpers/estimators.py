@@ -31,28 +31,28 @@ class GradientMoments:
     """What a gradient estimate is on average, and how far it strays."""
 
     mean: Tensor  # (D,) E[ĝ]
-    truth: Tensor  # (D,) ∇J
+    truth: Tensor  # (D,) ∇L of one prompt; ∇J where several are averaged
     variance: float  # E‖ĝ − E ĝ‖², the trace of the covariance matrix
-    variance_along: float  # of the component of ĝ along ∇J, the direction that helps
+    variance_along: float  # of the component of ĝ along the truth, the direction that helps
 
     @property
     def bias(self) -> float:
-        """‖E[ĝ] − ∇J‖."""
+        """‖E[ĝ] − truth‖."""
         return float((self.mean - self.truth).norm())
 
     @property
     def scale(self) -> float:
-        """Length of E[ĝ] along ∇J, as a share of ‖∇J‖: 1 if it is unbiased."""
+        """Length of E[ĝ] along the truth, as a share of its length: 1 if it is unbiased."""
         return float(self.mean @ self.truth / (self.truth @ self.truth))
 
     @property
     def cosine(self) -> float:
-        """Cosine of the angle between E[ĝ] and ∇J: 1 if only the length is wrong."""
+        """Cosine of the angle between E[ĝ] and the truth: 1 if only the length is wrong."""
         return float(torch.cosine_similarity(self.mean, self.truth, dim=0))
 
     @property
     def angle(self) -> float:
-        """Angle between E[ĝ] and ∇J, degrees."""
+        """Angle between E[ĝ] and the truth, degrees."""
         return math.degrees(math.acos(max(-1.0, min(1.0, self.cosine))))
 
 
@@ -67,7 +67,7 @@ class GradientProblem:
 
     @cached_property
     def truth(self) -> Tensor:
-        """(D,) ∇J = Σ_x p(x) R(x) ∇ log p(x)."""
+        """(D,) ∇L = Σ_x p(x) R(x) ∇ log p(x)."""
         return (self.probability * self.rewards) @ self.scores
 
     @cached_property
@@ -86,6 +86,34 @@ class GradientProblem:
         """
         corner = torch.linalg.qr(self.word_scores.T, mode="r").R  # W Wᵀ = cornerᵀ corner
         return replace(self, word_scores=corner.T.contiguous())
+
+    def at_states(self, values: Tensor) -> Tensor:
+        """Read one number a state, such as V(s), along every completion.
+
+        Args:
+            values: (S,), states breadth first.
+        Returns:
+            (N, T) float: the number of the state in which each word is chosen; 0 after the end.
+        Raises:
+            ValueError: the number of states is not this problem's.
+        """
+        pairs = len(self.word_scores)
+        if values.ndim != 1 or pairs % len(values):
+            raise ValueError(
+                f"values {tuple(values.shape)} do not fit {pairs} pairs of state and word."
+            )
+        states = self.moves.clamp(min=0) // (pairs // len(values))
+        return values[states].masked_fill(self.moves < 0, 0)
+
+    def at_moves(self, values: Tensor) -> Tensor:
+        """Read one number a state and word, such as Q(s, a), along every completion.
+
+        Args:
+            values: (S, A), states breadth first.
+        Returns:
+            (N, T) float: the number of each word that was chosen; 0 after the end.
+        """
+        return exact.read_moves([values], self.moves)
 
     def combine(self, weights: Tensor) -> Tensor:
         """Σ_t w_t ∇ log π(x_t | s_t) of every completion.
@@ -174,20 +202,20 @@ def of_terms(
 
 
 def of_groups(
-    problem: GradientProblem, judge: Callable[[Tensor], Tensor], *, group_size: int
+    problem: GradientProblem, compare: Callable[[Tensor], Tensor], *, group_size: int
 ) -> GradientMoments:
     """Moments of (1/K) Σ_i Â_i ∇ log p(x_i), where Â depends on all rewards of the group.
 
     Args:
         problem: the list of completions.
-        judge: rewards (M, K) → advantages (M, K), each row a group; the order of a row must not
+        compare: rewards (M, K) → advantages (M, K), each row a group; the order of a row must not
             matter, as in `advantages.leave_one_out`.
         group_size: K.
     Returns:
         The moments: exact up to rounding.
     Raises:
         ValueError: there are too many ways to share K completions among the rewards, or the
-            judge treats equal rewards differently.
+            comparison treats equal rewards differently.
     Source: chapter 06, eq. (6.9).
     """
     rewards, kind = problem.rewards.unique(return_inverse=True)  # (V,), (N,)
@@ -201,7 +229,7 @@ def of_groups(
         - torch.lgamma(counts + 1).sum(-1)
         + torch.special.xlogy(counts, share).sum(-1)
     ).exp()  # (M,) multinomial
-    weights = counts * _judge_counts(judge, rewards, counts) / group_size  # (M, V)
+    weights = counts * _compare_counts(compare, rewards, counts) / group_size  # (M, V)
     truth, mean = problem.truth, (chance @ weights) @ means
     variances = []
     for axes in (None, truth / truth.norm().clamp(min=1e-300)):
@@ -242,21 +270,38 @@ def share_out(group_size: int, kinds: int) -> Tensor:
     return torch.cat([left, bars, right], dim=1).diff(dim=1) - 1
 
 
-def _judge_counts(judge: Callable[[Tensor], Tensor], rewards: Tensor, counts: Tensor) -> Tensor:
+def _compare_counts(compare: Callable[[Tensor], Tensor], rewards: Tensor, counts: Tensor) -> Tensor:
     """(M, V): the advantage of a completion that earns the v-th reward, in each group."""
     size = int(counts[0].sum())
     kinds = torch.arange(len(rewards)).expand(counts.shape).reshape(-1)
     groups = rewards[kinds.repeat_interleave(counts.long().reshape(-1))].view(-1, size)  # (M, K)
-    judged = judge(groups)
+    judged = compare(groups)
     if judged.shape != groups.shape:
-        raise ValueError(f"the judge returned {tuple(judged.shape)} for {tuple(groups.shape)}.")
+        raise ValueError(
+            f"the comparison returned {tuple(judged.shape)} for {tuple(groups.shape)}."
+        )
     first = (counts.cumsum(-1) - counts).long()  # where each kind begins in its row
     last = (counts.cumsum(-1) - 1).clamp(min=0).long()
     picked = judged.gather(1, first.clamp(max=size - 1))
     same = torch.isclose(picked, judged.gather(1, last)) | (counts == 0)
     if not bool(same.all()):
-        raise ValueError("the judge gives equal rewards of one group different advantages.")
+        raise ValueError("the comparison gives equal rewards of one group different advantages.")
     return picked.masked_fill(counts == 0, 0.0)
+
+
+def widest_across(problem: GradientProblem, terms: Tensor) -> Tensor:
+    """The direction at a right angle to ∇L in which the terms vary most.
+
+    Args:
+        problem: the list of completions.
+        terms: (N, D) float, what each completion would contribute.
+    Returns:
+        (D,) float, of length 1.
+    """
+    ahead = problem.truth / problem.truth.norm()
+    wanders = terms - (terms @ ahead).unsqueeze(1) * ahead
+    weighted = problem.probability.sqrt().unsqueeze(1) * wanders
+    return torch.linalg.svd(weighted, full_matrices=False).Vh[0]
 
 
 def best_constant(problem: GradientProblem) -> float:

@@ -10,7 +10,7 @@ from helpers import baselines, rollout
 from helpers.models import LanguageModel
 
 BASELINES = (
-    "none", "constant", "running mean", *baselines.GROUP_JUDGES, "learned V(s)",
+    "none", "constant", "running mean", *baselines.GROUP_COMPARISONS, "learned V(s)",
 )  # fmt: skip
 LEAST = {
     "steps": 0, "prompts_per_step": 1, "group_size": 1, "max_new_tokens": 1,

@@ -321,8 +321,8 @@ class Loop:
                 "values": value_head.learn(memory.get("values"), self.processes.add(sums))
             }
         groups = self.processes.gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
-        if config.baseline in baselines.GROUP_JUDGES:
-            advantages = baselines.GROUP_JUDGES[config.baseline](groups)
+        if config.baseline in baselines.GROUP_COMPARISONS:
+            advantages = baselines.GROUP_COMPARISONS[config.baseline](groups)
             advantages = judging.zero_where_equal(advantages, groups)  # so that it is skipped
         elif config.baseline == "running mean":  # one for all prompts; chapter 06 has one for each
             past, mean, kept = memory.get("mean"), groups.mean(), baselines.MEMORY

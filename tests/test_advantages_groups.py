@@ -44,7 +44,7 @@ def test_group_z_score_by_hand():
 @given(PAIR_OF_GROUPS, st.floats(-50, 50))
 def test_properties_of_groups(rows, shift):
     rewards = tensor(rows)
-    for judge in baselines.GROUP_JUDGES.values():
+    for judge in baselines.GROUP_COMPARISONS.values():
         kept, found = rewards.clone(), judge(rewards)
         assert torch.equal(rewards, kept), "the argument was changed"
         assert float(found.sum(-1).abs().max()) < 1e-6, "a group sums to 0"

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from helpers import advantages, estimators, exact, models, tabular, values, worlds
+from helpers.worlds import TokenWorld
 
 JUDGES = {
     "none": lambda r: r,
@@ -211,3 +212,33 @@ def test_81_sequences_with_three_rewards():
                 assert v["V"] == pytest.approx(v["Q − V"]) and v["V"] < 0.25
             if name == "one exact string":
                 assert v["b*"] > 0.95 and v["V"] > 0.8 > 0.3 > v["Q − V"], v
+
+
+def test_numbers_of_states_and_of_words_are_read_along_each_text():
+    # two words a text over {a, b}: states "", "a", "b"; texts aa, ab, ba, bb
+    world = TokenWorld(("a", "b"), ("p",), 2, lambda p, t: [0.0] * len(t), ends=False)
+    table = tabular.TablePolicy(world)
+    problem = estimators.gradient_problem(table, [table.logits], world, "p")
+    values = torch.tensor([5.0, 6.0, 7.0])
+    assert problem.at_states(values).tolist() == [[5, 6], [5, 6], [5, 7], [5, 7]]
+    words = torch.tensor([[10.0, 20.0], [1.0, 2.0], [3.0, 4.0]])
+    assert problem.at_moves(words).tolist() == [[10, 1], [10, 2], [20, 3], [20, 4]]
+    with pytest.raises(ValueError, match="do not fit"):
+        problem.at_states(torch.zeros(4))
+
+
+def test_the_widest_direction_across_is_at_a_right_angle_and_varies_most():
+    world = worlds.WORD_WORLD
+    table = tabular.TablePolicy(world, std=0.5, generator=torch.Generator().manual_seed(0))
+    problem = estimators.gradient_problem(table, [table.logits], world, "pan").turned()
+    terms = problem.rewards[:, None] * problem.scores
+    found = estimators.widest_across(problem, terms)
+    ahead = problem.truth / problem.truth.norm()
+    assert abs(float(found @ ahead)) < 1e-8 and abs(float(found.norm()) - 1) < 1e-10
+    spread = problem.probability @ (terms @ found) ** 2
+    for seed in range(50):
+        other = torch.randn(
+            len(ahead), dtype=ahead.dtype, generator=torch.Generator().manual_seed(seed)
+        )
+        other -= (other @ ahead) * ahead
+        assert problem.probability @ (terms @ (other / other.norm())) ** 2 < spread

@@ -150,7 +150,7 @@ def test_every_figure_draws_the_same_twice_and_its_axes_are_labelled(world, tabl
         assert all(ax.get_ylabel() or ax.get_title(loc="left") for ax in visible), name
         if name == "bars":  # no axes, for speed: texts name the rows and what is measured
             written = {text.get_text() for text in figure.texts}
-            assert {"baseline", "K = 4: variance / none", "mean along ∇J / ‖∇J‖"} <= written
+            assert {"baseline", "K = 4: variance / none", "mean along ∇L / ‖∇L‖"} <= written
             assert "biased: × 1.40, 9.0°" in written and sum("biased" in t for t in written) == 1
             continue
         if name.startswith("laboratory"):  # small multiples: the titles say what and in which unit

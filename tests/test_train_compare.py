@@ -35,10 +35,10 @@ def judged_by(world, baseline, rewards, memory=None, **settings):
 REWARDS = torch.tensor([1.0, 2.0, 2.0, 5.0, 0.0, 0.0, 0.0, -3.0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", baselines.GROUP_JUDGES)
+@pytest.mark.parametrize("name", baselines.GROUP_COMPARISONS)
 def test_groups_are_judged_as_in_chapter_06(world, name):
     found, memory = judged_by(world, name, REWARDS)
-    assert_close(found, baselines.GROUP_JUDGES[name](REWARDS.view(2, 4)).view(-1))
+    assert_close(found, baselines.GROUP_COMPARISONS[name](REWARDS.view(2, 4)).view(-1))
     assert memory == {}
 
 

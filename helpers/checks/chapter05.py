@@ -319,54 +319,52 @@ def exercise_5(mended_loss: Loss) -> None:
     checks.passed("5.5", "mean and variance over every batch of one, two and three texts.")
 
 
-def exercise_6(mended_mask: Callable[[Tensor, int], Any]) -> None:
-    """`mended_mask(completion_ids, eos_id)`: True up to and including the first EOS.
+def exercise_6(variances: Mapping[str, Any]) -> None:
+    """Four variances, by thinking: two ways to pay, judged by R and by the reward-to-go.
 
     Args:
-        mended_mask: the reader's function.
+        variances: `steady_whole`, `steady_to_go`, `advance_whole`, `advance_to_go`.
     Raises:
         AssertionError: with a diagnosis.
     """
-    for ids, eos, lengths in (
-        ([[2, 4, 4, 4], [4, 4, 4, 4], [0, 1, 2, 3], [1, 1, 1, 4]], 4, [2, 1, 4, 4]),
-        ([[0, 0, 0], [1, 2, 0], [2, 0, 0]], 0, [1, 3, 2]),
-        ([[7]], 7, [1]),
-        ([[5, 9, 9, 9, 9, 9]], 9, [2]),
-    ):
-        given = torch.tensor(ids)
-        got = mended_mask(given.clone(), eos)
-        if checks.is_stub("5.6", got):
-            return
-        place, length = torch.arange(given.shape[1]), torch.tensor(lengths)[:, None]
-        by_id = given != eos
-        checks.diagnose(
-            checks.as_numbers(got, shape=tuple(given.shape), what="the mask"),
-            (place < length).double(),
-            {
-                "the ending is still masked: the first EOS of a row was an action, and is the "
-                "only one whose score teaches the model to stop.": by_id.double(),
-                "everything counts: the EOS after the first are padding.": torch.ones(given.shape),
-                "that is the padding: turn it around.": (place >= length).double(),
-                "one place too far: padding follows the first EOS.": (place <= length).double(),
-                "one place is missing at the end of each text.": (place < length - 1).double(),
-                "the first word must count, and so must each first EOS.": (
-                    (by_id | (place == 0)).double()
+    world = TokenWorld(("a", "b"), ("p",), 3, lambda prompts, texts: [0.0 for _ in texts],
+                       ends=False)  # fmt: skip
+    problem = _problem(world, "p", std=0.0)
+
+    def strays(judged: list[float]) -> float:
+        weights = torch.tensor(judged, dtype=torch.float64).expand(len(problem.rewards), -1)
+        return estimators.of_terms(problem, problem.combine(weights)).variance
+
+    expected, mistakes = {}, {}
+    for name, paid in (("steady", [1.0, 1.0, 1.0]), ("advance", [2.0, 1.0, -2.0])):
+        total = sum(paid)
+        to_go = [sum(paid[t:]) for t in range(3)]
+        for key, judged in (("whole", [total] * 3), ("to_go", to_go)):
+            right, other = strays(judged), strays(to_go if key == "whole" else [total] * 3)
+            expected[f"{name}_{key}"] = right
+            mistakes[f"{name}_{key}"] = {
+                "that is the other judgement: exchange whole and to go.": other,
+                "the squared length of a word's score is missing: it is no 1.": 2 * right,
+                "only the chosen logit's part of the score: the other one moves too.": right / 2,
+                "that is its root, the standard deviation.": right**0.5,
+                "each word answers for all that it is paid from there on, not for its own reward "
+                "alone.": strays(paid),
+                "that is the mean over the words: their squares add up.": right / 3,
+                "the future, not the past: G_t begins at t.": strays(
+                    [sum(paid[: t + 1]) for t in range(3)]
                 ),
-            },
-        )
-    mean = _masked_mean(mended_mask)
-    problem = _problem(WORLD, "praise")
-    assert (mean - problem.truth).norm() < 1e-8, "the expected gradient is not ∇L with this mask."
-    checks.passed("5.6", "with it the expected gradient of the word world is ∇L.")
-
-
-def _masked_mean(mask_of: Callable[[Tensor, int], Any]) -> Tensor:
-    """Expected gradient of the word world if this mask says which words count."""
-    problem, every = _problem(WORLD, "praise"), exact.enumerate_completions(WORLD)
-    inside = torch.arange(4) < every.lengths[:, None]
-    padded = torch.where(inside, every.completion_ids, 4)
-    weight = torch.as_tensor(mask_of(padded, 4)).double() * problem.rewards[:, None]
-    return problem.probability @ problem.combine(weight)
+                "the word's own reward belongs to G_t.": strays(
+                    [sum(paid[t + 1 :]) for t in range(3)]
+                ),
+                "square each word's part, then add; the scores stand in different rows.": (
+                    sum(abs(judgement) for judgement in judged) ** 2 / 2
+                ),
+            }
+    if checks.predicted_numbers("5.6", variances, expected, mistakes):
+        checks.passed(
+            "5.6", "all four agree with the list of eight texts: the past is noise in one, and in "
+            "the other it cancels what is still to come."
+        )  # fmt: skip
 
 
 def exercise_7(old_probs: Any) -> None:
@@ -400,7 +398,7 @@ def exercise_7(old_probs: Any) -> None:
 
 
 def exercise_8(surprise_loss: Loss) -> None:
-    """`surprise_loss(token_logprobs, rewards, mask, tau)`: the gradient of E[R − τ log p].
+    """`surprise_loss(token_logprobs, rewards, mask, beta)`: the gradient of E[R − β log p].
 
     Args:
         surprise_loss: the reader's function.
@@ -412,16 +410,16 @@ def exercise_8(surprise_loss: Loss) -> None:
     if checks.is_stub("5.8", surprise_loss(probe, torch.ones(1).double(), ones, 0.5)):
         return
     problem = _problem(TINY, "p")
-    for tau, size in ((0.7, 1), (0.0, 2), (1.5, 2)):
+    for beta, size in ((0.7, 1), (0.0, 2), (1.5, 2)):
         table = tabular.TablePolicy(TINY, std=0.8, generator=torch.Generator().manual_seed(0))
         logp = exact.completion_logprobs(table, TINY, "p")
-        objective = (logp.exp() * (problem.rewards - tau * logp)).sum()
+        objective = (logp.exp() * (problem.rewards - beta * logp)).sum()
         truth = torch.autograd.grad(objective, [table.logits])[0].reshape(-1)
-        bonus = truth - problem.truth  # τ ∇H
+        bonus = truth - problem.truth  # β ∇H
         words = ascent.score(table, TINY, "p", torch.arange(7))[0].detach()
-        own_word = problem.probability @ problem.combine(problem.rewards[:, None] - tau * words)
-        found = _moments(surprise_loss, TINY, size, tau).mean
-        if tau:
+        own_word = problem.probability @ problem.combine(problem.rewards[:, None] - beta * words)
+        found = _moments(surprise_loss, TINY, size, beta).mean
+        if beta:
             checks.diagnose(
                 found, truth,
                 {
@@ -429,7 +427,7 @@ def exercise_8(surprise_loss: Loss) -> None:
                     "the sign of the surprise is turned: pay −log p.": problem.truth - bonus,
                     "not detached: the surprise counts twice.": problem.truth + 2 * bonus,
                     "the sign is turned: a loss goes down.": -truth,
-                    "tau is missing: the surprise counts once.": problem.truth + bonus / tau,
+                    "beta is missing: the surprise counts once.": problem.truth + bonus / beta,
                     "divided by the number of texts once too often.": truth / size,
                     "each word is paid its own surprise: sum over the text's.": own_word,
                     "a text's surprise is a sum over words: no mean.": problem.truth + bonus / 2,
@@ -437,4 +435,4 @@ def exercise_8(surprise_loss: Loss) -> None:
                 reveal=False, tolerance=1e-7,
             )  # fmt: skip
         _judge(GradientMoments(found, truth, 0.0, 0.0), truth, None, size)
-    checks.passed("5.8", "equal to autograd on the exact objective, at three values of tau.")
+    checks.passed("5.8", "equal to autograd on the exact objective, at three values of beta.")

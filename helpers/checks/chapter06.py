@@ -133,7 +133,7 @@ def exercise_2(numbers: Mapping[str, Any]) -> None:
         },
         "factor_of_the_z_score": {
             "that is for rewards of 1 and 0; these rewards are twice as far apart.": 0.5**0.5,
-            "the z-scores did not grow with the rewards; ∇J did.": 2**0.5,
+            "the z-scores did not grow with the rewards; ∇L did.": 2**0.5,
             "that takes K in the standard deviation; here it is K − 1.": 0.5,
             "that is 1/σ, for large groups.": 1 / (2 * 0.21**0.5),
         },
@@ -247,12 +247,12 @@ def exercise_4(excess: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
             )
         if found.bias > 1e-4 * size:
             assert found.scale < 0 or found.cosine < 1 - 1e-6, (
-                f"the scale fails: the direction is right, the length is {found.scale:.2f} ‖∇J‖. "
+                f"the scale fails: the direction is right, the length is {found.scale:.2f} ‖∇L‖. "
                 "Nothing is to be divided or multiplied."
             )
             assert found.scale > -0.5, "the sign fails: the mean estimate points downhill."
             detail = "nothing is left of it" if found.mean.norm() < 1e-4 * size else (
-                f"it has {found.scale:.2f} of ∇J's length and its cosine is {found.cosine:.2f}"
+                f"it has {found.scale:.2f} of ∇L's length and its cosine is {found.cosine:.2f}"
             )  # fmt: skip
             raise AssertionError(
                 f"the mean fails: {detail}. What is subtracted from word t knows word t."
@@ -291,7 +291,7 @@ def exercise_5(bad_case: Mapping[str, Any]) -> None:
     assert float(rewards.abs().max()) <= 2, "rewards must lie in [-2, 2]."
     scores = torch.eye(3, dtype=torch.float64) - probs
     problem = GradientProblem(probs, rewards, scores, torch.tensor([[0], [1], [2]]))
-    assert float(problem.truth.norm()) > 1e-6, "∇J vanishes here: there is nothing to estimate."
+    assert float(problem.truth.norm()) > 1e-6, "∇L vanishes here: there is nothing to estimate."
     middle = float(rewards.min() + rewards.max()) / 2
     assert float(probs @ rewards) < middle, (
         f"J = {float(probs @ rewards):.2f} is not below the middle of the rewards, {middle:.2f}: "

@@ -1,5 +1,6 @@
 """Figures of chapter 05, the REINFORCE gradient."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
     ring = [*CORNERS, CORNERS[0]]
     ax.plot(*zip(*ring, strict=True), color="#404040", linewidth=1.2)
     low, high = min(rewards), max(rewards)
-    levels = [low + (high - low) * k / 8 for k in range(1, 8)] if high > low else []
+    step = next((s for s in (0.25, 0.5, 1.0, 2.0) if high - low <= 8 * s), 5.0)
+    first = math.floor(low / step) + 1
+    levels = [step * k for k in range(first, math.ceil(high / step))]
     lines = []
     for level in levels:
         ends = []
@@ -48,8 +51,8 @@ def triangle(ax: Axes, words: Sequence[str], rewards: Sequence[float]) -> None:
         if len(ends) == 2:
             lines.append(ends)
             x, y = min(ends)
-            ax.text(x - 0.015, y + 0.012, f"{level:+.3g}", fontsize=6.5, color=COLORS["reward"],
-                    ha="right")  # fmt: skip
+            ax.text(x - 0.015, y + 0.012, f"{level:+.3g}" if level else "0", fontsize=8,
+                    color=COLORS["reward"], ha="right")  # fmt: skip
     ax.add_collection(LineCollection(lines, colors=COLORS["reward"], linewidths=0.8, alpha=0.7))
     for word, reward, (x, y), below in zip(words, rewards, CORNERS, (1, 1, 0), strict=True):
         ax.text(x, y - 0.03 if below else y + 0.025, f"“{word}”\n{reward:+g}", ha="center",
@@ -77,8 +80,8 @@ def arrows(
         ends = [place(tip) for tip in tips]
         ax.plot(*zip(*ends, strict=True), ".", color=COLORS["policy"], markersize=3, zorder=3)
     if mean is not None:
-        ax.plot(*zip(here, place(mean), strict=True), color=COLORS["policy"], linewidth=8,
-                alpha=0.4, solid_capstyle="butt", zorder=4)  # fmt: skip
+        ax.plot(*zip(here, place(mean), strict=True), color=COLORS["policy"], linewidth=13,
+                alpha=0.35, solid_capstyle="butt", zorder=4)  # fmt: skip
     if exact is not None:
         ax.annotate("", place(exact), here, zorder=5, arrowprops={
             "arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "color": COLORS["exact"],
@@ -160,13 +163,13 @@ def playground(
     longest = max(10, *(len(path) for path in paths.values()))
     margin = 0.06 * max(high - low, 0.1)
     right.set(xlim=(-0.5, longest), ylim=(low - margin, high + margin))
-    right.axhline(high, color=COLORS["reward"], linewidth=0.9, linestyle=":")
+    right.axhline(high, color=COLORS["exact"], linewidth=1.2, linestyle="--")
     label_x(right, {0.0: "0", longest / 2: f"{longest / 2:g}", float(longest): f"{longest}"})
     label_y(right, {low: f"{low:+.3g}", high: f"{high:+.3g}"})
     right.set_xlabel("steps taken")
     right.set_ylabel("exact J, reward units")
-    right.set_title("J after each step; dotted: the best text", fontsize=9)
-    right.legend(fontsize=7, loc="lower right")
+    right.set_title("J after each step; top: the best text", fontsize=9)
+    right.legend(fontsize=8, loc="lower right")
     return figure
 
 
@@ -224,7 +227,7 @@ def estimator_bars(
     """Exact properties of several estimators as bars, one panel a property.
 
     Args:
-        panels: axis label → (estimator → number, what a right estimator has: black dashes;
+        panels: “title, axis label” → (estimator → number, what a right estimator has: black dashes;
             None if there is no such number, and then all panels have one scale).
         rows: what the bars are.
     """
@@ -240,8 +243,9 @@ def estimator_bars(
         shown = [n for n, aim in panels.values() if right is None and aim is None] or [numbers]
         reach = max(0.1, right or 0.0, *(x for n in shown for x in n.values()))
         ax.set_xlim(min(0, 1.5 * min(numbers.values())), 1.22 * reach)
-        ax.set_xlabel(label)
-        ax.set_title(label.split(",")[0], fontsize=10)
+        title, _, unit = label.partition(", ")
+        ax.set_xlabel(unit)
+        ax.set_title(title, fontsize=10)
     axes[0].set_ylabel(rows)
     axes[0].invert_yaxis()
     return figure
@@ -270,7 +274,7 @@ def curves(
         for label, heights in lines.items():
             ax.plot(x[: len(heights)], heights, label=label, **looks[label])
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=8)
     return figure
 
 
@@ -279,7 +283,7 @@ def ascent_curves(
     *,
     best: float,
 ) -> Figure:
-    """Exact J after each step: the exact gradient's path dashed, sampled runs blue.
+    """Exact J after each step: the exact gradient's path wide, sampled runs thin.
 
     Args:
         panels: title → J along the exact path, and J along each sampled run.
@@ -292,9 +296,9 @@ def ascent_curves(
             ax.plot(run, color=COLORS["policy"], alpha=0.8, linewidth=1.2,
                     label=f"sampled, {len(runs)} seeds" if k == 0 else "_hidden")  # fmt: skip
         if exact:
-            ax.plot(exact, "--", color=COLORS["exact"], label="exact gradient")
-        ax.axhline(best, color=COLORS["reward"], linestyle=":", linewidth=1.2, label="best text")
+            ax.plot(exact, color=COLORS["policy"], linewidth=2.2, label="exact gradient")
+        ax.axhline(best, color=COLORS["exact"], linestyle="--", linewidth=1.4, label="best text")
         ax.set(title=title, xlabel="steps")
-        ax.legend(fontsize=7, loc="lower right")
+        ax.legend(fontsize=8, loc="lower right")
     axes[0].set_ylabel("exact J, reward units")
     return figure

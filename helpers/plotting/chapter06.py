@@ -17,6 +17,10 @@ LINES = (
     (COLORS["reward"], (0, (5, 1)), "D"), (COLORS["reference"], (0, (3, 1, 1, 1)), "v"),
     ("#8C510A", (0, (1, 1)), "P"), ("#01665E", "-", "X"),
 )  # fmt: skip
+GREY = (COLORS["reference"], "-.", "x")  # a run without a baseline
+UNCOMPARED: dict[str, Any] = {"color": COLORS["reference"], "linestyle": "-."}
+COMPARED: dict[str, Any] = {"color": COLORS["policy"], "linestyle": "-"}
+PALE = "#9CC3DE"  # bars that are not the chosen one
 
 
 def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
@@ -25,9 +29,9 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
     Each panel has a scale of its own, or the smaller cloud would be a speck; the ticks say which.
 
     Args:
-        panels: title → (M, 2) coordinates of estimates: along ∇J, and along one direction
+        panels: title → (M, 2) coordinates of estimates: along ∇L, and along one direction
             at a right angle to it.
-        truth: ‖∇J‖, the length of the exact arrow.
+        truth: ‖∇L‖, the length of the exact arrow.
         count: completions an estimate.
     """
     figure, axes = quick_figure((1, 1), wspace=0.22)
@@ -37,13 +41,11 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
             points[:, 0], points[:, 1], ".", color=COLORS["policy"], alpha=0.35, markersize=3
         )  # fmt: skip
         mean = points.mean(0).tolist()
-        ax.plot(
-            *mean, "o", color=COLORS["behavior"], markersize=8, markeredgecolor="white", zorder=5
-        )
+        ax.plot(*mean, "o", color=COLORS["policy"], markersize=9, markeredgecolor="white", zorder=5)
         ax.axvline(truth, linestyle="--", color=COLORS["exact"], linewidth=1.2)
         ax.axhline(0, linestyle="--", color=COLORS["exact"], linewidth=1.2)
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), title=title)
-        ax.set_xlabel(f"along ∇J, reward units; a dot = {count} texts")
+        ax.set_xlabel(f"along ∇L, reward units; a dot = {count} texts")
         tick = float(f"{0.8 * reach:.1g}")
         ticks = {x: f"{x:g}" for x in (-tick, 0.0, tick)}
         label_x(ax, ticks)
@@ -68,7 +70,7 @@ def parabolas(
     for ax, (title, heights) in zip(axes, panels.items(), strict=True):
         ax.plot(grid, heights, color=COLORS["policy"])
         for k, (name, (x, y)) in enumerate(marks[title].items()):
-            color = COLORS["exact"] if k == 0 else LINES[k][0]
+            color = COLORS[("exact", "policy", "reference")[min(k, 2)]]
             ax.plot([x], [y], signs[k], color=color, label=f"{name} = {x:+.2f}", zorder=4)
         lowest = next(iter(marks[title].values()))
         ax.axvline(lowest[0], color=COLORS["exact"], linestyle="--", linewidth=1.2)
@@ -79,8 +81,9 @@ def parabolas(
 
 
 def moment_bars(
-    rows: Sequence[tuple[str, float, float, float]], *, chosen: str = "", title: str = ""
-) -> Figure:
+    rows: Sequence[tuple[str, float, float, float]], *, chosen: str = "", title: str = "",
+    gradient: str = "∇L",
+) -> Figure:  # fmt: skip
     """Every baseline's exact variance and bias as bars, in the order of the rows.
 
     The axis of the variance is linear, and longer bars are cut at 1.2; if most bars are below a
@@ -90,9 +93,10 @@ def moment_bars(
 
     Args:
         rows: (name, variance as a share of that without a baseline, length of the mean along
-            ∇J as a share of ‖∇J‖, its angle to ∇J in degrees), best row first.
+            the gradient as a share of its length, its angle to it in degrees), best row first.
         chosen: name of the row to mark.
         title: of the left panel, before what its bars are.
+        gradient: what the exact gradient is called: ∇L of one prompt, ∇J of several.
     """
     log = sorted(row[1] for row in rows)[len(rows) // 2] < 0.1
     powers = {0.0: "0.001", 1.0: "0.01", 2.0: "0.1", 3.0: "1", 4.0: "10"}
@@ -110,19 +114,21 @@ def moment_bars(
     for y, (name, variance, scale, angle) in enumerate(rows[::-1]):
         shown = 3 + math.log10(max(variance, 1.2e-3)) if log else min(variance, 1.2)
         boxes += [_box(0, y, shown / end), _box(zero, y, scale * unit)]
-        colors += 2 * [COLORS["behavior"] if name == chosen else COLORS["policy"]]
+        colors += 2 * [COLORS["policy"] if name == chosen or not chosen else PALE]
         number = f"{variance:.{4 if log else 2}f}" if variance < 100 else f"{variance:.1e}"
         label = "▸ " * (name == chosen) + f"{name}   {number}"
         texts.append((-0.03, y, label, {"ha": "right"}))
         if not log and variance > shown:
-            texts.append((shown / end, y, "» ", {"ha": "right", "color": "white"}))
+            ink = "black" if chosen not in ("", name) else "white"
+            texts.append((shown / end, y, "» ", {"ha": "right", "color": ink}))
         if abs(scale - 1) > 1e-6 or angle > 1e-3:
             wrong = f"biased: × {scale:.2f}, {angle:.1f}°"
-            texts.append((zero + 0.02, y, wrong, {"color": "white"}))
+            ink = "black" if chosen not in ("", name) else "white"
+            texts.append((zero + 0.02, y, wrong, {"color": ink}))
     marks = [*((x / end, text) for x, text in ticks.items()), (zero, "0"), (zero + unit, "1")]
     texts += [(x, floor - 0.2, text, {"ha": "center", "va": "top"}) for x, text in marks]
     texts.append((-0.19, top + 0.25, "baseline", {"va": "bottom", "ha": "right", "fontsize": 9}))
-    titles = (f"{title}variance / none" + " (log)" * log, "mean along ∇J / ‖∇J‖")
+    titles = (f"{title}variance / none" + " (log)" * log, f"mean along {gradient} / ‖{gradient}‖")
     for x, text in zip((0.0, zero), titles, strict=True):
         texts.append((x, top + 0.25, text, {"va": "bottom", "fontsize": 10}))
     for place, height, text, look in texts:  # of the figure: `ax.text` would prepare to clip each
@@ -173,17 +179,19 @@ def line_panel(
 
 
 def bernoulli_curves(rates: Sequence[float], lines: Mapping[str, Sequence[float]]) -> Figure:
-    """Variance over ‖∇J‖² of one text's estimate against the probability of the rewarded action.
+    """Variance over ‖∇L‖² of one text's estimate against the probability of the rewarded action.
 
     Args:
         rates: probabilities p.
         lines: name → one number for each of them.
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
-    line_panel(
-        figure.subplots(), rates, lines, xlabel="probability p of the action that earns 1",
-        ylabel="variance / ‖∇J‖² (log)", log=True,
-    )  # fmt: skip
+    ax = figure.subplots()
+    for name, heights in lines.items():
+        ax.plot(rates, heights, label=name, **(UNCOMPARED if name == "none" else COMPARED))
+    ax.set(xlabel="probability p of the action that earns 1", ylabel="variance / ‖∇L‖² (log)")
+    ax.set_yscale("log")
+    ax.legend(fontsize=8)
     return figure
 
 
@@ -223,15 +231,15 @@ def trade_off(
 
     Args:
         lams: λ in [0, 1].
-        bias: squared bias over ‖∇J‖², for each λ.
-        variance: of one completion's estimate over ‖∇J‖².
+        bias: squared bias over ‖∇L‖², for each λ.
+        variance: of one completion's estimate over ‖∇L‖².
         counts: batch sizes N.
     """
     figure = Figure(figsize=(7.4, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     line_panel(
         left, lams, {"bias²": bias, "variance / 64": [v / 64 for v in variance]},
-        xlabel="λ", ylabel="share of ‖∇J‖²", title="both are exact",
+        xlabel="λ", ylabel="share of ‖∇L‖²", title="both are exact",
     )  # fmt: skip
     for k, count in enumerate(counts):
         color, style, _ = LINES[k]
@@ -246,13 +254,22 @@ def trade_off(
     return figure
 
 
+def _round_marks(low: float, high: float) -> dict[float, str]:
+    """A few round numbers from low to high, and high itself, with their labels."""
+    span = max(high - low, 1e-9)
+    unit = 10.0 ** math.floor(math.log10(span / 3))
+    step = next(unit * m for m in (1, 2, 5, 10) if span <= 6 * unit * m)
+    marks = [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return {y: f"{y:.4g}" for y in marks if y < high - 0.05 * span} | {high: f"{high:.4g}"}
+
+
 def objective_curves(
     curves: Sequence[tuple[str, Sequence[float]]], *, best: float, title: str = "",
 ) -> Figure:  # fmt: skip
-    """Exact J after each step of several runs; runs with one label share a look.
+    """Exact expected reward after each step of several runs; one label, one look.
 
     Args:
-        curves: (label, J at step 0, 1, …) of each run.
+        curves: (label, expected reward at step 0, 1, …) of each run; a run "none" is grey.
         best: the largest expected reward that there is: black dashes.
         title: of the panel.
     """
@@ -261,7 +278,8 @@ def objective_curves(
     ax = figure.subplots()
     labels = list(dict.fromkeys(label for label, _ in curves))
     for k, (label, heights) in enumerate(curves):
-        color, style, _ = LINES[labels.index(label) % len(LINES)]
+        own = [name for name in labels if name != "none"]
+        color, style, _ = LINES[own.index(label) % len(LINES)] if label in own else GREY
         first = label not in [name for name, _ in curves[:k]]
         ax.plot(
             range(len(heights)), heights, color=color, linestyle=style,
@@ -272,8 +290,8 @@ def objective_curves(
     length = max([10, *(len(h) - 1 for _, h in curves)])
     ax.set(xlim=(0, length), ylim=(lowest - 0.1 * (best - lowest), best + 0.1 * (best - lowest)))
     label_x(ax, {0: "0", length // 2: str(length // 2), length: str(length)})
-    label_y(ax, {y: f"{y:.1f}" for y in (lowest, (lowest + best) / 2, best)})
-    ax.set_ylabel("exact J, reward units")
+    label_y(ax, _round_marks(lowest, best))
+    ax.set_ylabel("exact expected reward")
     ax.set_xlabel("gradient steps")
     ax.xaxis.set_label_coords(0.5, -0.09)
     ax.yaxis.set_label_coords(-0.06, 0.5)

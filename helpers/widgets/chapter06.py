@@ -43,7 +43,7 @@ REWARDS: dict[str, RewardFunction] = {
 
 def compare_baselines(
     problems: Sequence[GradientProblem], num_actions: int, *, group_size: int,
-    constant: float = 1.0, chosen: str = "",
+    constant: float = 1.0, chosen: str = "", names: Sequence[str] = baselines.NAMES,
 ) -> tuple[plotting.Figure, ROWS, list[str]]:  # fmt: skip
     """The laboratory's bars: every baseline's exact moments, least variance first.
 
@@ -53,6 +53,7 @@ def compare_baselines(
         group_size: K completions a prompt.
         constant: of the baseline "constant", reward units.
         chosen: the baseline to mark.
+        names: which baselines, “none” among them.
     Returns:
         The figure; the rows of `plotting.moment_bars`; what is missing, and why.
     """
@@ -60,13 +61,13 @@ def compare_baselines(
     missing = []
     kinds = max(len(problem.rewards.unique()) for problem in problems)
     ways = math.comb(group_size + kinds - 1, kinds - 1)
-    for name in baselines.NAMES:
+    for name in names:
         try:
             baselines.check(name, group_size)
         except ValueError as error:
             missing.append(f"{name}: {error}")
             continue
-        if name in baselines.GROUP_JUDGES and ways > MOST_WAYS:
+        if name in baselines.GROUP_COMPARISONS and ways > MOST_WAYS:
             missing.append(
                 f"{name}: {kinds} different rewards fill a group of {group_size} in {ways:,} "
                 "ways, too many to add up at a slider's pace; take a smaller K."
@@ -79,10 +80,17 @@ def compare_baselines(
             for problem in problems
         ])  # fmt: skip
     unit = found["none"].variance
-    rows = [(name, m.variance / max(unit, 1e-300), m.scale, m.angle) for name, m in found.items()]
+    labels = {"constant": f"constant {constant:g}"}
+    rows = [
+        (labels.get(name, name), m.variance / max(unit, 1e-300), m.scale, m.angle)
+        for name, m in found.items()
+    ]
     rows.sort(key=lambda row: row[1])
     title = f"K = {group_size}, exact: "
-    return plotting.moment_bars(rows, chosen=chosen, title=title), rows, missing
+    gradient = "∇L" if len(problems) == 1 else "∇J"
+    marked = labels.get(chosen, chosen)
+    figure = plotting.moment_bars(rows, chosen=marked, title=title, gradient=gradient)
+    return figure, rows, missing
 
 
 class RewardLab(ipywidgets.VBox):

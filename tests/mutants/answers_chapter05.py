@@ -237,33 +237,26 @@ MENDED = [
 ]
 
 
-def mask_by_cumsum(ids, eos):
-    is_eos = (ids == eos).long()
-    return is_eos.cumsum(-1) - is_eos == 0
+RIGHT_VARIANCES = {
+    "steady_whole": 13.5, "steady_to_go": 7.0, "advance_whole": 1.5, "advance_to_go": 3.0,
+}  # fmt: skip
 
-
-def mask_by_loop(ids, eos):
-    rows = []
-    for row in ids.tolist():
-        length = row.index(eos) + 1 if eos in row else len(row)
-        rows.append([k < length for k in range(len(row))])
-    return rows
-
-
-def shifted(ids, eos, by):
-    length = mask_by_cumsum(ids, eos).sum(-1, keepdim=True)
-    return torch.arange(ids.shape[1]) < length + by
-
-
-MASKS = [
-    (lambda i, e: i != e, "first EOS of a row"),
-    (lambda i, e: torch.ones_like(i).bool(), "everything counts"),
-    (lambda i, e: ~mask_by_cumsum(i, e), "turn it around"),
-    (lambda i, e: shifted(i, e, 1), "one place too far"),
-    (lambda i, e: shifted(i, e, -1), "one place is missing|still masked"),
-    (lambda i, e: (i != e) | (torch.arange(i.shape[1]) == 0), "first word must count"),
-    (lambda i, e: mask_by_cumsum(i, 4), "none of the usual|everything counts|still masked"),
-    (lambda i, e: mask_by_cumsum(i, e)[:, :1], "should have shape"),
+VARIANCES = [
+    ("steady_whole", 27.0, "it is no 1"),
+    ("steady_whole", 7.0, "exchange"),
+    ("steady_whole", 13.5**0.5, "standard deviation"),
+    ("steady_whole", 40.5, "then add"),
+    ("steady_whole", 4.5, "mean over the words"),
+    ("steady_to_go", 13.5, "exchange"),
+    ("steady_to_go", 3.5, "the other one moves too"),
+    ("steady_to_go", 2.5, "own reward belongs"),
+    ("advance_whole", 3.0, "exchange|it is no 1"),
+    ("advance_whole", 0.0, "none of the usual"),
+    ("advance_to_go", 7.0, "not the past"),
+    ("advance_to_go", 4.5, "alone"),
+    ("advance_to_go", 6.0, "it is no 1"),
+    ("advance_to_go", "six halves", "should be numbers|number"),
+    ("advance_to_go", torch.zeros(3), "should have shape"),
 ]
 
 SAMPLERS = [
@@ -278,31 +271,31 @@ SAMPLERS = [
 ]
 
 
-def surprise(logp, rewards, mask, tau, *, detach=True, weight=1.0, sign=-1.0):
+def surprise(logp, rewards, mask, beta, *, detach=True, weight=1.0, sign=-1.0):
     log_p = (logp * mask).sum(-1)
-    judged = rewards - weight * tau * log_p
+    judged = rewards - weight * beta * log_p
     return sign * ((judged.detach() if detach else judged) * log_p).mean()
 
 
-def surprise_in_two_terms(logp, rewards, mask, tau):
+def surprise_in_two_terms(logp, rewards, mask, beta):
     """The derivative of (log p)² / 2 is log p ∇ log p."""
     log_p = (logp * mask).sum(-1)
-    return -(rewards * log_p).mean() + tau * (log_p**2).mean() / 2
+    return -(rewards * log_p).mean() + beta * (log_p**2).mean() / 2
 
 
-def surprise_with_the_zero_term(logp, rewards, mask, tau):
-    return surprise(logp, rewards, mask, tau) + tau * (logp * mask).sum(-1).mean()
+def surprise_with_the_zero_term(logp, rewards, mask, beta):
+    return surprise(logp, rewards, mask, beta) + beta * (logp * mask).sum(-1).mean()
 
 
-def word_by_word(logp, rewards, mask, tau):
-    judged = rewards[:, None] - tau * logp.detach()
+def word_by_word(logp, rewards, mask, beta):
+    judged = rewards[:, None] - beta * logp.detach()
     return -(judged * logp * mask).sum(-1).mean()
 
 
-def surprise_of_mean(logp, rewards, mask, tau, *, axis):
+def surprise_of_mean(logp, rewards, mask, beta, *, axis):
     log_p = (logp * mask).sum(-1)
     mean = (logp * mask).detach().mean(-1) if axis else log_p.detach().mean()
-    return -((rewards - tau * mean) * log_p).mean()
+    return -((rewards - beta * mean) * log_p).mean()
 
 
 SURPRISES = [
@@ -314,7 +307,7 @@ SURPRISES = [
     (lambda p, r, m, t: surprise(p, r, m, t, weight=-1.0), "sign of the surprise"),
     (lambda p, r, m, t: surprise(p, r, m, t, detach=False), "not detached"),
     (lambda p, r, m, t: surprise(p, r, m, t, sign=1.0), "sign is turned"),
-    (lambda p, r, m, t: surprise(p, r, m, 1.0), "tau is missing"),
+    (lambda p, r, m, t: surprise(p, r, m, 1.0), "beta is missing"),
     (lambda p, r, m, t: surprise(p, r, m, t) / len(r), "once too often|SCALE fails"),
     (lambda p, r, m, t: surprise(p, r, m, t) - t * (p * m).sum(-1).mean() * r.mean(), "."),
     (lambda p, r, m, t: right(p, r, m) - t * (p * m).sum(-1).mean(), "surprise is missing"),
@@ -329,7 +322,10 @@ WRONG = [
     *((check.exercise_3, answer, message) for answer, message in LOSSES),
     *((check.exercise_4, answer, message) for answer, message in MOMENTS),
     *((check.exercise_5, answer, message) for answer, message in MENDED),
-    *((check.exercise_6, answer, message) for answer, message in MASKS),
+    *(
+        (check.exercise_6, RIGHT_VARIANCES | {name: value}, message)
+        for name, value, message in VARIANCES
+    ),
     *((check.exercise_7, answer, message) for answer, message in SAMPLERS),
     *((check.exercise_8, answer, message) for answer, message in SURPRISES),
 ]
@@ -349,9 +345,8 @@ RIGHT = [
     (check.exercise_5, right),
     (check.exercise_5, right_by_words),
     (check.exercise_5, lambda p, r, m: -(p.masked_fill(~m, 0.0).sum(-1) * r).mean()),
-    (check.exercise_6, mask_by_cumsum),
-    (check.exercise_6, mask_by_loop),
-    (check.exercise_6, lambda i, e: mask_by_cumsum(i, e).float()),
+    (check.exercise_6, RIGHT_VARIANCES),
+    (check.exercise_6, {name: torch.tensor(x) for name, x in RIGHT_VARIANCES.items()}),
     (check.exercise_7, [0.9, 0.05, 0.05]),
     (check.exercise_7, torch.tensor([0.5, 0.4, 0.1])),
     (check.exercise_8, surprise),
@@ -363,5 +358,6 @@ RIGHT = [
 STUBS = {
     check.exercise_2: lambda nothing: {name: nothing for name in RIGHT_NUMBERS},
     check.exercise_4: lambda nothing: lambda *arguments: (nothing, nothing),
+    check.exercise_6: lambda nothing: {name: nothing for name in RIGHT_VARIANCES},
     check.exercise_7: lambda nothing: nothing,
 }

@@ -88,7 +88,7 @@ NUMBERS = [
     ("best_constant", 0.7, "1 and 0"),
     ("best_constant", 9.0, "none of the usual"),
     ("factor_of_the_z_score", 0.71, "twice as far apart"),
-    ("factor_of_the_z_score", 1.41, "∇J did"),
+    ("factor_of_the_z_score", 1.41, "∇L did"),
     ("factor_of_the_z_score", 0.5, "K − 1"),
     ("least_group", 51, "what is missing"),
 ]
