@@ -17,6 +17,7 @@ FIGURES = {  # file → (notebook, a string in the cell that draws it)
     "gradient_cloud.png": ("05_reinforce", "plotting.gradient_cloud("),
     "baselines.png": ("06_baselines_and_advantage", "widgets.compare_baselines("),
     "off_policy.png": ("04_on_and_off_policy", "widgets.compare_estimators("),
+    "gamed.png": ("07_reinforce_on_a_language_model", 'title="recorded: praise, no KL"'),
 }
 
 
