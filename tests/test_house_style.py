@@ -44,6 +44,7 @@ FLOORS = [
         "processes",
         "train",
         "runlog",
+        "devices",
     ],
     ["plotting", "widgets", "checks"],
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import runlog, settings
+from helpers import runlog, settings, widgets
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "notebooks" / "runs"
@@ -54,3 +54,14 @@ def test_steps_are_counted_to_the_first_mean_of_five_above_the_threshold(monkeyp
     assert script.steps_needed("none", 10.0, 0) == 6
     monkeypatch.setattr(script.train, "train", fake([10.0, 90.0]))  # fewer than five
     assert math.isnan(script.steps_needed("none", 10.0, 0))
+
+
+def test_runs_are_read_by_the_names_that_the_script_gave_them():
+    assert widgets.BUGS == script.BUGS
+    assert sorted(widgets.ROWS.values()) == sorted(script.BUGS[1:])
+    rows = runlog.load(RUNS / "chapter07_bugs.csv")
+    found = widgets.recorded_bugs()
+    for number, bug in enumerate(script.BUGS):
+        assert [len(seed) for seed in found[bug]["objective"]] == [script.STEPS] * script.SEEDS
+        flat = [x for seed in found[bug]["mismatch"] for x in seed]
+        assert flat == [row["mismatch"] for row in rows if row["bug"] == number]

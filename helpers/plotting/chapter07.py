@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ PANELS = {
     "length": "length, tokens a text",
 }
 MOST_CURVES = 7  # as many looks as there are
+Look = tuple[str, Any, float]  # colour, line style, line width
 
 
 def laboratory(
@@ -26,6 +28,7 @@ def laboratory(
     exact: Mapping[str, float],
     exact_label: str = "exact, the grammar's own",
     title: str = "",
+    alike: str = "",
 ) -> Figure:
     """Small multiples over the steps of one or more runs, each run in a look of its own.
 
@@ -35,22 +38,26 @@ def laboratory(
         exact: column → its exact value: black dashes.
         exact_label: what the dashes are; by default where training starts.
         title: above the legend.
+        alike: what all runs are, such as "five seeds": they are drawn alike, under this label.
     """
     figure = Figure(figsize=(7.4, 4.4))
     figure.subplots_adjust(left=0.065, right=0.97, top=0.93, bottom=0.075, wspace=0.25, hspace=0.42)
     axes = list(figure.subplots(2, 3).flat)
     shown = list(runs.items())[-MOST_CURVES:]
+    looks: list[Look] = [(color, style, 1.4) for color, style, _ in LINES]
+    if alike:
+        looks = [(COLORS["policy"], "-", 0.9)] * len(shown)
     steps = max([10, *(len(column) - 1 for _, run in shown for column in run.values())])
     for ax, (name, heading) in zip(axes, PANELS.items(), strict=False):
         curves = [run.get(name, ()) for _, run in shown]
-        _panel(ax, curves, steps, exact.get(name), whole=name == "reviews")
+        _panel(ax, curves, looks, steps, exact.get(name), whole=name == "reviews")
         ax.set_title(heading, fontsize=9, loc="left")
     last = axes[-1]
     last.set_axis_off()
     last.text(0, 1.06, title, fontsize=9, va="bottom", transform=last.transAxes)
-    for k, (label, _) in enumerate(shown):
-        color, style, _ = LINES[k]
-        last.plot([], [], color=color, linestyle=style, label=label)
+    labels = [alike] if alike else [label for label, _ in shown]
+    for label, (color, style, width) in zip(labels, looks, strict=False):
+        last.plot([], [], color=color, linestyle=style, linewidth=width, label=label)
     if exact:
         last.plot([], [], color=COLORS["exact"], linestyle="--", label=exact_label)
     if shown or exact:
@@ -59,12 +66,17 @@ def laboratory(
 
 
 def _panel(
-    ax: Axes, curves: Sequence[Sequence[float]], steps: int, exact: float | None, *, whole: bool
+    ax: Axes,
+    curves: Sequence[Sequence[float]],
+    looks: Sequence[Look],
+    steps: int,
+    exact: float | None,
+    *,
+    whole: bool,
 ) -> None:
     """One quantity over the steps; labels at its lowest and highest value, and at the start."""
-    for k, heights in enumerate(curves):
-        color, style, _ = LINES[k]
-        ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=1.4)
+    for heights, (color, style, width) in zip(curves, looks, strict=False):
+        ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=width)
     found = [y for heights in curves for y in heights if math.isfinite(y)]
     found += [exact] if exact is not None else []
     found += [0.0, 1.0] if whole or not found else []

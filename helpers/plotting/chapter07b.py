@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.plotting.chapter06 import LINES
-from helpers.plotting.style import COLORS, label_x, label_y
+from helpers.plotting.chapter06 import PALE
+from helpers.plotting.style import COLORS, SHADES, label_x, label_y
 
 
 def work(tokens: Mapping[str, tuple[int, int]]) -> Figure:
@@ -23,7 +23,7 @@ def work(tokens: Mapping[str, tuple[int, int]]) -> Figure:
     places = range(len(tokens))
     ax.barh(places, writing, color=COLORS["policy"], label="to write")
     ax.barh(
-        places, scoring, left=writing, color=COLORS["behavior"], hatch="//", edgecolor="white",
+        places, scoring, left=writing, color=PALE, hatch="//", edgecolor="white",
         label="to score",
     )  # fmt: skip
     for y, (a, b) in enumerate(tokens.values()):
@@ -39,14 +39,16 @@ def multiples(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     exact: Mapping[str, float] | None = None,
+    roles: Mapping[str, str] | None = None,
     columns: int = 3,
 ) -> Figure:
     """Small multiples over the steps of a run, each with a scale of its own.
 
     Args:
-        panels: title with unit → label → one number a step; nan is left out. A panel with one
-            curve has no legend.
+        panels: title with unit → label → one number a step; nan is left out. A panel has one
+            curve, or two and a legend: the second is broad and pale, behind the first.
         exact: title → exact value, black dashes.
+        roles: title → a name of `COLORS`; the others are the policy's own numbers.
         columns: panels side by side.
     """
     rows = math.ceil(len(panels) / columns)
@@ -59,9 +61,9 @@ def multiples(
     for ax, (title, curves) in zip(axes, panels.items(), strict=False):
         ax.set_title(title, fontsize=9, loc="left")
         for k, (label, heights) in enumerate(curves.items()):
-            color, style, _ = LINES[k]
-            ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=1.4,
-                    label=label)  # fmt: skip
+            color = COLORS[(roles or {}).get(title, "policy")]
+            look = {"color": PALE, "linewidth": 3.0} if k else {"color": color, "linewidth": 1.4}
+            ax.plot(range(len(heights)), heights, label=label, zorder=2.2 - 0.1 * k, **look)
         value = (exact or {}).get(title)
         _frame(ax, list(curves.values()), value)
         if len(curves) > 1:
@@ -142,9 +144,9 @@ def steps_to_threshold(
         for y, method in enumerate(methods):
             ends = sorted(beyond if math.isnan(x) else x for x in found[method])
             spread = [y + 0.3 * (k / max(len(ends) - 1, 1) - 0.5) for k in range(len(ends))]
-            ax.plot(ends, spread, "o", color=COLORS["policy"], markersize=4, alpha=0.8)
+            ax.plot(ends, spread, "o", color=COLORS["policy"], markersize=4, alpha=0.7)
             middle = ends[len(ends) // 2]
-            ax.vlines(middle, y - 0.32, y + 0.32, color=COLORS["behavior"], linewidth=2.5)
+            ax.vlines(middle, y - 0.32, y + 0.32, color=SHADES[0], linewidth=2.5)
         ax.axvline(1.08 * most, color=COLORS["reference"], linestyle=":", linewidth=1.2)
         ax.set(xlim=(0, 1.28 * most), ylim=(len(methods) - 0.5, -0.5))
         ax.set_xlabel(title)

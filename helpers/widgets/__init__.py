@@ -22,9 +22,18 @@ from helpers.widgets.chapter07 import (
     show_samples,
 )
 from helpers.widgets.live import LiveRun, Run
-from helpers.widgets.recordings import RUNS, record_file, recorded, recorded_texts
+from helpers.widgets.recordings import (
+    BUGS,
+    ROWS,
+    RUNS,
+    record_file,
+    recorded,
+    recorded_bugs,
+    recorded_texts,
+)
 
 __all__ = [
+    "BUGS",
     "BehaviorLab",
     "CriticsExplorer",
     "LM_REWARDS",
@@ -33,6 +42,7 @@ __all__ = [
     "PAYMENTS",
     "PRESETS",
     "REWARDS",
+    "ROWS",
     "RUNS",
     "RewardBench",
     "RewardLab",
@@ -53,6 +63,7 @@ __all__ = [
     "pay",
     "record_file",
     "recorded",
+    "recorded_bugs",
     "recorded_texts",
     "share_of_reviews",
     "show_samples",

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from helpers import runlog
 
-RUNS = Path(__file__).parents[2] / "notebooks" / "runs"  # of `tools/record_lab.py`
+BUGS = ("none", "EOS not scored", "temperature", "shifted", "other order")
+# The rows of section 7.4's figure: whose they are is the reader's to find out.
+ROWS = {letter: BUGS[k] for letter, k in zip("ABCD", (2, 4, 1, 3), strict=True)}
+RUNS = Path(__file__).parents[2] / "notebooks" / "runs"  # of `tools/record_*.py`
 
 
 def recorded(path: str | Path) -> dict[str, dict[str, list[float]]]:
@@ -25,6 +28,22 @@ def recorded(path: str | Path) -> dict[str, dict[str, list[float]]]:
         for name, number in row.items():
             run[name].append(number)
     return runs
+
+
+def recorded_bugs() -> dict[str, dict[str, list[list[float]]]]:
+    """The runs of section 7.4, as `tools/record_chapter07.py` wrote them down.
+
+    Returns:
+        a name of `BUGS` → column, such as "objective" → one list a seed, of one number a step.
+    """
+    found: dict[str, dict[str, list[list[float]]]] = {bug: {} for bug in BUGS}
+    for row in runlog.load(RUNS / "chapter07_bugs.csv"):
+        for name, number in row.items():
+            seeds = found[BUGS[int(row["bug"])]].setdefault(name, [])
+            if row["step"] == 0:
+                seeds.append([])
+            seeds[-1].append(number)
+    return found
 
 
 def record_file(preset: str, folder: Path = RUNS) -> Path:

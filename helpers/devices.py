@@ -1,0 +1,73 @@
+"""What makes the loop fast, switched on one device after the other, with the work counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from helpers import rollout, train
+from helpers.models import LanguageModel
+
+NEVER = 0.0  # rows leave the batch when at most this share is unfinished: not before the end
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step's writing and scoring: what came out, and how much was read."""
+
+    texts: list[str]  # (B,)
+    gradient: Tensor  # (D,) the estimate ĝ, reward units
+    positions: tuple[int, int]  # token positions through the network, to write and to score
+
+
+def ladder(
+    load: Callable[[], LanguageModel],
+    prompts: Sequence[str],
+    reward: train.Reward,
+    config: train.Config,
+    advantages: Tensor,
+) -> dict[str, Work]:
+    """The first step of a run with ever more of what makes it fast.
+
+    Args:
+        load: returns a fresh copy of the policy.
+        prompts: of the run.
+        reward: of the run; it is not called.
+        config: of the run. Its settings of speed are replaced.
+        advantages: (B,) float, reward units: the same for each.
+    Returns:
+        What the last device is that was switched on → the step with it and all before.
+    """
+    slow = {"share_prompts": False, "skip_zero_advantages": False, "tokens_per_micro_batch": 10**6}
+    stages: dict[str, tuple[float, dict[str, Any]]] = {
+        "cache": (NEVER, slow),
+        "+ rows leave": (rollout.CROWDED, slow),
+        "+ prompts shared": (rollout.CROWDED, slow := {**slow, "share_prompts": True}),
+        "+ silent rows skipped": (rollout.CROWDED, slow := {**slow, "skip_zero_advantages": True}),
+        "+ micro-batches": (rollout.CROWDED, {**slow, "tokens_per_micro_batch": 128}),
+    }
+    return {
+        name: _step(train.Loop(load(), prompts, reward, replace(config, **given)), crowded,
+                    advantages)
+        for name, (crowded, given) in stages.items()
+    }  # fmt: skip
+
+
+def _step(loop: train.Loop, crowded: float, advantages: Tensor) -> Work:
+    """Write and credit, with a counter before the network."""
+    counts: list[int] = []
+    counter = loop.lm.model.register_forward_pre_hook(
+        lambda module, args, given: counts.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    usual, rollout.CROWDED = rollout.CROWDED, crowded
+    try:
+        _, batch, texts = loop.write(torch.Generator().manual_seed(loop.config.seed))
+        to_write, calls = sum(counts), len(counts)
+        loop.credit(batch, advantages)
+    finally:
+        rollout.CROWDED = usual
+        counter.remove()
+    slopes = [p.grad.flatten() for p in loop.lm.model.parameters() if p.grad is not None]
+    return Work(texts, -torch.cat(slopes), (to_write, sum(counts[calls:])))
