@@ -1,11 +1,13 @@
 """Train a language model from the command line, on a laptop or on several GPUs.
 
     python tools/train.py --folder run --steps 50
-    python tools/train.py --model owner/name --reward my_file.py:my_reward --prompts prompts.txt
-    accelerate launch --num_processes 4 tools/train.py --folder run --prompts-per-step 32
+    accelerate launch --num_processes 4 tools/train.py --folder run4 --prompts-per-step 32
+    python tools/train.py --folder mine --model owner/name --eos-token "</s>" \\
+        --prompts prompts.txt --reward my_file.py:my_reward --lr 1e-6 --reference
 
-Started again with the same folder, it goes on from the newest checkpoint. Every setting of
-`helpers.train.Config` is an option; records go to FOLDER/records.csv.
+Started again with the same folder and settings, it goes on from the newest checkpoint. Every
+setting of `helpers.train.Config` is an option; records go to FOLDER/records.csv. The default
+learning rate suits the course's model: begin at 1e-6 with a pretrained one.
 """
 
 import argparse
@@ -42,6 +44,11 @@ def options() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="a folder or a hub name; the course's own if left out")
+    parser.add_argument("--eos-token", help="ends a completion, if the model does not name it")
+    parser.add_argument(
+        "--reference", action="store_true",
+        help="keep a copy as it was, so that records have the KL (always with --kl-coef)",
+    )  # fmt: skip
     parser.add_argument("--reward", default="helpers.worlds:sentiment_reward")
     parser.add_argument("--prompts", type=Path, help="a text file, one prompt a line")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints and records")
@@ -54,7 +61,10 @@ def options() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    args = options().parse_args()
+    parser = options()
+    args = parser.parse_args()
+    if (args.model or os.environ.get("COURSE_MODEL")) and not args.prompts:
+        parser.error("a model of your own needs --prompts: the course's begin film reviews.")
     config = train.Config(
         **{f.name: getattr(args, f.name) for f in dataclasses.fields(train.Config)}
     )
@@ -64,8 +74,10 @@ def main() -> None:
 
         several = Accelerator(cpu=device.type == "cpu")
         device = several.device
-    lm = models.load(args.model, device=device)
-    ref = models.load(args.model, device=device) if config.kl_coef else None
+    lm = models.load(args.model, eos_token=args.eos_token, device=device)
+    ref = None
+    if config.kl_coef or args.reference:
+        ref = models.load(args.model, eos_token=args.eos_token, device=device)
     prompts = list(worlds.REVIEW_PROMPTS)
     if args.prompts:
         prompts = [line for line in args.prompts.read_text().splitlines() if line.strip()]

@@ -138,3 +138,31 @@ EVIDENCE: dict[str, list[Test]] = {
         "all steps.",
     )],
 }  # fmt: skip
+
+# Bug → the columns that show it whatever the seed, and what is said about the others.
+SHOWS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "old writer": (("mismatch",), {
+        "kl": "the weights that are scored move away from the reference in a right run as well.",
+        "else": "writer and scorer drift apart; which column compares those two?",
+    }),
+    "other weights": (("kl",), {
+        "grad_norm": "there is a gradient, as in a right run; it is the weights that do not move.",
+        "mismatch": "the writer and the one who is scored are the same, and stand still.",
+        "reward": "it stays where it was, up to the chance of the batch; one column stands still "
+        "exactly.",
+        "entropy": "it stays where it was, up to the chance of the batch; one column stands still "
+        "exactly.",
+        "else": "the weights never move; which column is exactly 0 as long as that is so?",
+    }),
+    "prompts in turn": (("reward",), {
+        "finished": "it rises in a right run as well: to finish pays under both prompts.",
+        "silent": "rewards within a group still differ, although by the wrong prompt.",
+        "else": "texts are paid for another prompt than they were written to; which column does "
+        "not rise then as it does in a right run?",
+    }),
+    "all alike": (("silent", "grad_norm"), {
+        "reward": "a mean of 0 may also come from −1 and 1; which column says that they are equal?",
+        "kl": "it stays at 0 without a gradient, and also when other weights are moved.",
+        "else": "if all rewards are equal all advantages are 0; which column counts those?",
+    }),
+}  # fmt: skip

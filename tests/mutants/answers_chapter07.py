@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import math
 import statistics
 import tempfile
 from pathlib import Path
 
 import torch
+from scipy import stats
 
 from helpers import checkpoints, losses, microbatches, pretraining, rollout, worlds
 from helpers.checks import chapter07 as check
@@ -63,13 +65,36 @@ def as_one_sum(lm, batch, advantages, pieces):
     return [float(g) for p in lm.model.parameters() for g in p.grad.flatten()]
 
 
-def by_autograd(lm, batch, advantages, pieces):
+def by_autograd(lm, batch, advantages, pieces, *, filled=True):
     weights, total = list(lm.model.parameters()), 0.0
+    lm.model.zero_grad()
     for rows in pieces:
         log_p = rollout.completion_logprobs(lm.model, microbatches.select(batch, rows)).sum(1)
         grads = torch.autograd.grad(-(advantages[rows] * log_p).sum() / len(advantages), weights)
         total = total + torch.cat([g.flatten() for g in grads])
+        for p, g in zip(weights, grads, strict=True):
+            if filled:
+                p.grad = g if p.grad is None else p.grad + g
     return total
+
+
+def all_at_once(lm, batch, advantages, pieces):
+    return credit(lm, batch, advantages, [torch.cat(list(pieces))])
+
+
+def whole_batch(lm, batch, advantages, pieces):
+    return as_one_sum(lm, batch, advantages, [torch.arange(len(advantages))])
+
+
+def doubled_afterwards(lm, batch, advantages, pieces):
+    found = credit(lm, batch, advantages, pieces)
+    for p in lm.model.parameters():
+        p.grad *= 2
+    return found
+
+
+def row_by_row(lm, batch, advantages, pieces):
+    return as_one_sum(lm, batch, advantages, torch.cat(list(pieces)).split(3))
 
 
 def with_weights_moved(lm, batch, advantages, pieces):
@@ -119,6 +144,10 @@ CREDITS = [
     (wrong_credit(sign=-1.0), "sign is turned"),
     (wrong_credit(sign=0.7), "none of the usual"),
     (with_weights_moved, "moved the weights"),
+    (all_at_once, "reads .* rows at once"),
+    (whole_batch, "reads .* rows at once"),
+    (lambda *given: by_autograd(*given, filled=False), "`.grad` is empty"),
+    (doubled_afterwards, "holds something else"),
     (writes_advantages, "wrote into its arguments"),
     (lambda *given: credit(*given)[:5], "should have shape"),
 ]
@@ -143,11 +172,35 @@ MOVES = [
     ("idle_move", 0.474, "v is corrected too"),
     ("idle_move", 1.0, "only if the gradient does"),
     ("idle_move", 0.2, "none of the usual"),
+    ("idle_move", -0.67, "no sign"),
+    ("self_mean_gradient", -0.875, "no sign"),
+    ("self_mean_gradient", 0.87, "none of the usual"),
+    ("self_mean_move", -1.0, "no sign"),
+    ("hundredfold_sgd", -2, "no sign"),
 ]
 
 # ---------------------------------------------------------------------- 7.4, five runs
 
 CAUSES = dict(check.runs.ORDER)
+COLUMNS = {
+    "old writer": "mismatch", "other weights": "kl", "prompts in turn": "reward",
+    "all alike": "silent",
+}  # fmt: skip
+SHOWN = [
+    ("old writer", "kl", "in a right run as well"),
+    ("old writer", "entropy", "compares those two"),
+    ("other weights", "grad_norm", "there is a gradient"),
+    ("other weights", "mismatch", "stand still"),
+    ("other weights", "reward", "stands still exactly"),
+    ("other weights", "silent", "exactly 0"),
+    ("prompts in turn", "finished", "under both prompts"),
+    ("prompts in turn", "mismatch", "does not rise"),
+    ("prompts in turn", "silent", "still differ"),
+    ("all alike", "reward", "they are equal"),
+    ("all alike", "kl", "other weights are moved"),
+    ("all alike", "mismatch", "counts those"),
+    ("all alike", "length", "none of the columns"),
+]
 SWAPS = [
     ("D", "old writer", "run D is not .old writer.: .*stays at rounding"),
     ("C", "nothing", "run C is not .nothing.: .mismatch. is far above"),
@@ -198,11 +251,37 @@ def sorts(a, b):
     return compare_steps(a, b)
 
 
+LEAST = {"five": 1 / 252, "three": 1 / 20}  # 10 · 9 · 8 · 7 · 6 / 5!, and 6 · 5 · 4 / 3!
+LEAST_WRONG = [
+    ("five", 0, "never 0"), ("five", 1 / 32, "turned or not"), ("three", 1 / 8, "turned or not"),
+    ("five", 2 / 252, "opposite labelling"), ("three", 0.1, "opposite labelling"),
+    ("three", 1 / 6, "one side"), ("five", 1 / 25, "not pairs"), ("five", 0.1, "one in all"),
+    ("five", 0.05, "none of the usual"),
+]  # fmt: skip
+
+
+def capped(at):
+    def answer(a, b):
+        return compare_steps(*([at if x is None else x for x in steps] for steps in (a, b)))
+
+    return answer
+
+
+def mann_whitney(method):
+    def answer(a, b):
+        first, second = ([math.inf if x is None else x for x in steps] for steps in (a, b))
+        test = stats.mannwhitneyu(first, second, alternative="less", method=method)
+        return 1 - test.statistic / (len(a) * len(b)), test.pvalue
+
+    return answer
+
+
 COMPARED = [
     *(
         (wrong_comparison(name), message)
         for name, message in (
-            ("left out", "left out"), ("never is 0", "fastest"), ("never is last", "no tie with"),
+            ("left out", "left out"), ("capped", "million"), ("never is 0", "fastest"),
+            ("never is last", "no tie with"),
             ("ties are 0", "half a pair for each"), ("ties are 1", "not a whole one"),
             ("turned", "share is turned"), ("strict", "never be 0"), ("wrong tail", "worse"),
             ("equal only", "better ones count"), ("two-sided", "for b, too"),
@@ -212,6 +291,11 @@ COMPARED = [
     (lambda a, b: compare_steps(a, b)[0], "should have shape"),
     (lambda a, b: (compare_steps(a, b)[0], 0.033), "none of the usual"),
     (sorts, "wrote into its arguments"),
+    (capped(45), "million"),
+    (capped(10**5), "million"),
+    (mann_whitney("exact"), "table of Mann and Whitney"),
+    (mann_whitney("asymptotic"), "normal approximation"),
+    (mann_whitney("auto"), "Mann and Whitney"),
 ]  # fmt: skip
 
 # ---------------------------------------------------------------- 7.6, a penalty too small
@@ -244,6 +328,7 @@ BROKEN = [
     (GAMED | {"beta": 31 / (surprise_of(SPAM) - surprise_of("was good . what a treat ."))},
      "subtract both"),
     (GAMED | {"beta": 0.05}, "none of the usual"),
+    (GAMED | {"beta": 0.09}, "three decimals"),
     ({"text": SPAM}, "names must stay"),
 ]  # fmt: skip
 
@@ -251,9 +336,15 @@ BROKEN = [
 
 
 def word_advantages(rewards, logprobs, ref_logprobs, mask, beta):
-    ratio = ((logprobs - ref_logprobs) * mask).detach()
+    ratio = torch.where(mask, logprobs - ref_logprobs, 0.0).detach()
     following = ratio.flip(1).cumsum(1).flip(1)
     return (rewards[:, None] - beta * following) * mask
+
+
+def with_masked_fill(rewards, logprobs, ref_logprobs, mask, beta):
+    ratio = (logprobs.detach() - ref_logprobs).masked_fill(~mask, 0)
+    before = ratio.cumsum(1) - ratio
+    return (rewards[:, None] - beta * (ratio.sum(1, keepdim=True) - before)) * mask
 
 
 def by_words(rewards, logprobs, ref_logprobs, mask, beta):
@@ -269,7 +360,7 @@ def by_words(rewards, logprobs, ref_logprobs, mask, beta):
 
 
 def pieces_of(rewards, logprobs, ref_logprobs, mask):
-    ratio = ((logprobs - ref_logprobs) * mask).detach()
+    ratio = torch.where(mask, logprobs - ref_logprobs, 0.0).detach()
     last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     return rewards[:, None] * mask, ratio, ratio.flip(1).cumsum(1).flip(1), last
 
@@ -283,13 +374,32 @@ def wrong_words(formula):
 
 
 def with_gradient(rewards, logprobs, ref_logprobs, mask, beta):
-    following = ((logprobs - ref_logprobs) * mask).flip(1).cumsum(1).flip(1)
+    ratio = torch.where(mask, logprobs - ref_logprobs, 0.0)
+    following = ratio.flip(1).cumsum(1).flip(1)
     return (rewards[:, None] - beta * following) * mask
 
 
 def writes_ref(rewards, logprobs, ref_logprobs, mask, beta):
     ref_logprobs[~mask] = 0.0
     return word_advantages(rewards, logprobs, ref_logprobs, mask, beta)
+
+
+def times_mask(rewards, logprobs, ref_logprobs, mask, beta):
+    ratio = (logprobs.detach() - ref_logprobs) * mask
+    return (rewards[:, None] - beta * ratio.flip(1).cumsum(1).flip(1)) * mask
+
+
+def masks_ref_alone(rewards, logprobs, ref_logprobs, mask, beta):
+    ratio = logprobs.detach() - ref_logprobs.masked_fill(~mask, 0.0)
+    return (rewards[:, None] - beta * ratio.flip(1).cumsum(1).flip(1)).masked_fill(~mask, 0.0)
+
+
+def less_the_mean(rewards, logprobs, ref_logprobs, mask, beta):
+    """Every word pays for the whole text, less the exact mean: little noise, wrong structure."""
+    ratio = torch.where(mask, logprobs - ref_logprobs, 0.0).detach()
+    goal = rewards - beta * ratio.sum(1)
+    chance = torch.where(mask, logprobs, 0.0).detach().sum(1).exp()
+    return (goal - chance @ goal)[:, None] * mask
 
 
 def leaks(rewards, logprobs, ref_logprobs, mask, beta):
@@ -320,10 +430,23 @@ WORDS = [
     ),
     (
         wrong_words(lambda paid, ratio, rest, last, b: paid - b * ratio.sum(1, keepdim=True)),
-        "right on average, with",
+        "pays for an earlier",
     ),
+    (
+        wrong_words(
+            lambda paid, ratio, rest, last, b: (
+                paid - b * rest - 0.001 * b * (ratio.sum(1, keepdim=True) - rest)
+            )
+        ),
+        "pays for an earlier",
+    ),
+    (less_the_mean, "pays for an earlier"),
+    (wrong_words(lambda paid, ratio, rest, last, b: paid - b * (rest + 1)), "is a baseline"),
+    (wrong_words(lambda paid, ratio, rest, last, b: paid - b * rest - 0.2), "is a baseline"),
+    (times_mask, "got into it"),
+    (masks_ref_alone, "got into it"),
     (wrong_words(lambda paid, ratio, rest, last, b: 2 * (paid - b * rest)), "none of the usual"),
-    (leaks, "none of the usual"),
+    (leaks, "got into it"),
     (with_gradient, "detach"),
     (writes_ref, "wrote into its arguments"),
     (lambda *given: word_advantages(*given) + (~given[3]), "after the end"),
@@ -422,8 +545,19 @@ WRONG = [
     *((check.exercise_1, ONE_BATCH | {n: value}, message) for n, value, message in NUMBERS),
     *((check.exercise_2, answer, message) for answer, message in CREDITS),
     *((check.exercise_3, OPTIMIZED | {n: value}, message) for n, value, message in MOVES),
-    *((check.exercise_4, CAUSES | {run: cause}, message) for run, cause, message in SWAPS),
-    *((check.exercise_5, answer, message) for answer, message in COMPARED),
+    *(
+        (check.exercise_4, (COLUMNS, CAUSES | {run: cause}), message)
+        for run, cause, message in SWAPS
+    ),
+    *(
+        (check.exercise_4, (COLUMNS | {cause: column}, CAUSES), message)
+        for cause, column, message in SHOWN
+    ),
+    *((check.exercise_5, (answer, LEAST), message) for answer, message in COMPARED),
+    *(
+        (check.exercise_5, (compare_steps, LEAST | {n: p}), message)
+        for n, p, message in LEAST_WRONG
+    ),
     *((check.exercise_6, answer, message) for answer, message in BROKEN),
     *((check.exercise_7, answer, message) for answer, message in WORDS),
     *((check.exercise_8, answer, message) for answer, message in RESUMED),
@@ -435,16 +569,19 @@ RIGHT = [
     (check.exercise_2, credit),
     (check.exercise_2, as_one_sum),
     (check.exercise_2, by_autograd),
+    (check.exercise_2, row_by_row),
     (check.exercise_3, OPTIMIZED),
     (check.exercise_3, OPTIMIZED | {"idle_move": 0.67, "self_mean_gradient": 0.875}),
-    (check.exercise_4, CAUSES),
-    (check.exercise_4, dict(reversed(CAUSES.items()))),
-    (check.exercise_5, compare_steps),
-    (check.exercise_5, by_ranks),
+    (check.exercise_4, (COLUMNS, CAUSES)),
+    (check.exercise_4, (COLUMNS | {"all alike": "grad_norm"}, dict(reversed(CAUSES.items())))),
+    (check.exercise_5, (compare_steps, LEAST)),
+    (check.exercise_5, (by_ranks, {"five": 0.004, "three": torch.tensor(0.05)})),
     (check.exercise_6, GAMED),
+    (check.exercise_6, GAMED | {"beta": round(GAMED["beta"], 3)}),
     (check.exercise_6, {"text": SLEEK, "beta": torch.tensor(level_beta(SLEEK))}),
     (check.exercise_7, word_advantages),
     (check.exercise_7, by_words),
+    (check.exercise_7, with_masked_fill),
     (check.exercise_7, lambda r, p, q, m, b: word_advantages(r.float(), p, q.float(), m, b)),
     (check.exercise_8, (keep, go_on)),
     (check.exercise_8, (keep_on_disk, go_on_from_disk)),
@@ -454,7 +591,11 @@ RIGHT = [
 STUBS = {
     check.exercise_1: lambda nothing: {name: nothing for name in ONE_BATCH},
     check.exercise_3: lambda nothing: {name: nothing for name in OPTIMIZED},
-    check.exercise_4: lambda nothing: {letter: nothing for letter in CAUSES},
+    check.exercise_4: lambda nothing: (
+        dict.fromkeys(COLUMNS, nothing),
+        dict.fromkeys(CAUSES, nothing),
+    ),
+    check.exercise_5: lambda nothing: (lambda a, b: nothing, dict.fromkeys(LEAST, nothing)),
     check.exercise_6: lambda nothing: {"text": nothing, "beta": nothing},
     check.exercise_8: lambda nothing: (lambda loop: nothing, lambda loop, kept: nothing),
 }
