@@ -110,7 +110,7 @@ def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
             "that is the mean over the states of a level: weight them by p(prefix).": (
                 torch.stack([sum(h.mean() for h in case) for case in local])  # type: ignore[misc]
             ),
-            "d(s) is not accumulated: multiply a word's probability by the d(s) of the level above.": (
+            "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
                 torch.stack(
                     [
                         sum(r @ h for r, h in zip(reach, case, strict=True))  # type: ignore[misc]

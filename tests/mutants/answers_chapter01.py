@@ -296,7 +296,7 @@ ENTROPIES = [
     (lambda levels: chain_rule(levels, sign=-1.0), "sign is turned"),
     (lambda levels: chain_rule(levels, log_base=math.log(2)), "natural logarithm"),
     (lambda levels: chain_rule(levels, depth=1), "first word's entropy alone"),
-    (chain_rule_of_two_words, "not accumulated"),
+    (chain_rule_of_two_words, "d\\(s\\) is a product"),
     (lambda levels: chain_rule(levels, depth=3), "none of the usual"),
 ]
 
