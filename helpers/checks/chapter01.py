@@ -64,12 +64,8 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
     if checks.is_stub("1.1", first):
         return
     assert policy.calls == 1, f"the policy was called {policy.calls} times; one pass is enough."
-    got = torch.stack(
-        [
-            checks.as_numbers(score(policy, prompt_id, row.clone()), shape=(), what="the answer")
-            for row in rows
-        ]
-    )
+    answers = [score(policy, prompt_id, row.clone()) for row in rows]
+    got = torch.stack([checks.as_numbers(a, shape=(), what="the answer") for a in answers])
     with torch.no_grad():
         expected = exact.completion_logprobs(policy, WORLD, "pan")[picks]
         logits = [policy(torch.cat([torch.tensor([prompt_id]), row])[None])[0] for row in rows]
