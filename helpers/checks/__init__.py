@@ -88,6 +88,7 @@ def diagnose(
     *,
     tolerance: float = 1e-8,
     reveal: bool = True,
+    near: float | None = None,
 ) -> None:
     """Compare with the exact answer; on a mismatch say which usual mistake gives this answer.
 
@@ -97,6 +98,7 @@ def diagnose(
         mistakes: diagnosis → the numbers that this mistake gives.
         tolerance: largest absolute difference that counts as equal.
         reveal: whether the message may say what was expected.
+        near: a difference below which the message asks for more digits.
     Raises:
         AssertionError: with the diagnosis, or with the largest difference if none fits.
     """
@@ -107,10 +109,15 @@ def diagnose(
         wrong = torch.as_tensor(answer, dtype=torch.float64)
         if torch.allclose(got, wrong, rtol=0, atol=tolerance, equal_nan=True):
             raise AssertionError(message)
+    near = tolerance if near is None else near
+    assert not torch.allclose(got, expected, rtol=0, atol=near), (
+        "close: more digits, and round only at the end."
+    )
     assert reveal, "this is not the value, and none of the usual mistakes gives it. Try the hint."
     worst = int((got - expected).abs().nan_to_num(torch.inf).argmax())
+    wanted, found = (round(float(x.reshape(-1)[worst]), 6) + 0.0 for x in (expected, got))  # no −0
     raise AssertionError(
-        f"expected {expected.reshape(-1)[worst]:.6f}, got {got.reshape(-1)[worst]:.6f} "
+        f"expected {wanted:.6f}, got {found:.6f} "
         f"(entry {worst} of {got.numel()}), and none of the usual mistakes gives that."
     )
 
@@ -147,7 +154,8 @@ def predicted_numbers(
         truth, usual = expected[name], mistakes.get(name, {})
         try:
             unit = abs(torch.as_tensor(truth).item()) if relative else 1.0
-            diagnose(got, truth, usual, tolerance=tolerance * unit, reveal=False)
+            most = tolerance * unit
+            diagnose(got, truth, usual, tolerance=most, reveal=False, near=max(most, 0.0099 * unit))
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}") from None
     if len(open_) == len(expected):

@@ -55,12 +55,14 @@ def exercise_1(brevity: Callable[[list[str], list[str]], Any]) -> None:
         return
     words = torch.tensor([float(len(text.split())) for text in texts]).double()
     characters = torch.tensor([float(len(text)) for text in texts]).double()
+    no_dots = torch.tensor([float(len(text.replace(".", "").split())) for text in texts]).double()
     by_space = torch.tensor([float(len(text.split(" "))) for text in texts]).double()
     checks.diagnose(
         got,
         -words,
         {
             "this rewards length: shorter should earn more, so mind the sign.": words,
+            "“.” is a word too: count it.": -no_dots,
             "that counts characters; split the text into words.": -characters,
             "the empty completion has no words: use text.split() without an argument.": -by_space,
         },
@@ -105,32 +107,34 @@ def exercise_3(blind_reward: Callable[[list[str], list[str]], Any]) -> None:
     generator = torch.Generator().manual_seed(3)
     names, group = worlds.REVIEW_PROMPTS[:8], 16
     odd = ["", "wonderful " * 32, "treat treat treat", "loved gem . gem", "the", "."]
-    prompts, texts = [], []
+    odd += worlds.REVIEWS.words + [f"was {word} {word} ." for word in worlds.REVIEWS.words]
+    prompts, texts, size = [], [], 10 + len(odd)
     for name in names:
-        reviews = worlds.REVIEWS.sample(group - len(odd), generator, prefix=name)
-        texts += [text.strip() for text in [*reviews, *odd]]
-        prompts += [name] * group
+        texts += [*worlds.REVIEWS.sample(10, generator, prefix=name), *map(str.strip, odd)]
+        prompts += [name] * size
     values = blind_reward(prompts, texts)
     if checks.is_stub("0.3", values):
         return
     # As one batch, and again with the rows of each prompt elsewhere: a reward sees no positions.
-    order = torch.randperm(8 * group, generator=generator)
+    order = torch.randperm(8 * size, generator=generator)
     shuffled = blind_reward([prompts[i] for i in order], [texts[i] for i in order])
-    rewards = checks.as_numbers(values, shape=(8 * group,), what="one reward a completion").float()
-    moved = checks.as_numbers(shuffled, shape=(8 * group,), what="one reward a completion").float()
+    rewards = checks.as_numbers(values, shape=(8 * size,), what="one reward a completion")
+    moved = checks.as_numbers(shuffled, shape=(8 * size,), what="one reward a completion")
     assert torch.equal(moved, rewards[order]), (
         "a completion's reward changed with its place in the list: look at the prompt itself."
     )
-    rewards = rewards.view(8, group)
+    table = rewards.view(8, size)
+    rewards = table[:, :group].float()  # as the loop compares them
     advantages = rewards - (rewards.sum(1, keepdim=True) - rewards) / (group - 1)
     worst = float(advantages.abs().max())
     assert rewards.mean(1).std() > 1e-6, (
         "every prompt earns the same. A constant teaches nothing, but the exercise wants a reward "
         "that differs between prompts."
     )
-    assert worst < 1e-4, (
+    assert torch.equal(table, table[:, :1].expand_as(table)), (
         "completions of one prompt earn different rewards, so the better ones get a positive "
-        "advantage: something is learned. What may the reward not look at?"
+        "advantage: something is learned, however small the difference. What may the reward not "
+        "look at?"
     )
     assert worst == 0, (
         f"almost: rounding leaves advantages of {worst:.0e}, and Adam divides a gradient by its "
@@ -171,7 +175,7 @@ def exercise_4(closed: Callable[[list[str], list[str]], Any]) -> None:
 
 
 def _spam(generator: torch.Generator) -> list[str]:
-    """Strings of praise that are no reviews: short and long, with and without decoration."""
+    """Praise that is no review: short and long, decorated, and diluted until it is sparse."""
     words = [*worlds.POSITIVE, *worlds.LIKED, *worlds.PRAISE_NOUNS]
     spam = ["wonderful " * 32, "loved " * 24 + ".", "gem treat treat treat", "treat gem triumph"]
     spam += ["was wonderful lovely lovely .", "was good the good the good ."]
@@ -179,4 +183,9 @@ def _spam(generator: torch.Generator) -> list[str]:
         for decoration in ("", "the", ".", "was", "and"):
             picks = torch.randint(len(words), (length,), generator=generator).tolist()
             spam.append(f" {decoration} ".join(words[i] for i in picks))
-    return [" ".join(text.split()) for text in spam]
+    for word in words:
+        spam += [f"{word} the the", f"was {word} the the .", f"the {word} was .", f"{word} ."]
+        spam += [f"was {word} and the plot was .", f"{word} the the the {word} the the the"]
+    texts = [" ".join(text.split()) for text in spam]
+    assert not any(worlds.REVIEWS.derivations(f"the cast {text}") for text in texts)
+    return texts

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import checks, exact, logprobs, models, tabular
+from helpers import checks, exact, models, tabular
+from helpers.checks.chapter01b import exercise_6 as exercise_6
+from helpers.checks.chapter01b import exercise_7 as exercise_7
 from helpers.exact import Policy
 from helpers.worlds import WORD_WORLD as WORLD
-from helpers.worlds import TokenWorld
 
 EOS_ID = WORLD.eos_ids[0]
+NEAR = 1e-5  # float32 is welcome
 
 
 def _peaked_table(std: float) -> tabular.TablePolicy:
@@ -21,15 +23,15 @@ def _peaked_table(std: float) -> tabular.TablePolicy:
 
 
 class _Counted:
-    """A transformer policy that counts how often it is called."""
+    """A transformer policy that counts how often it is called, its logits stretched."""
 
-    def __init__(self) -> None:
+    def __init__(self, stretch: float = 1.0) -> None:
         self.policy = models.as_policy(models.word_transformer(WORLD, seed=11, std=0.3))
-        self.calls = 0
+        self.stretch, self.calls = stretch, 0
 
     def __call__(self, token_ids: Tensor) -> Tensor:
         self.calls += 1
-        return self.policy(token_ids)
+        return self.stretch * self.policy(token_ids)
 
 
 class _Remembered:
@@ -62,18 +64,19 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
     if checks.is_stub("1.1", first):
         return
     assert policy.calls == 1, f"the policy was called {policy.calls} times; one pass is enough."
-    got = torch.stack(
-        [
-            checks.as_numbers(score(policy, prompt_id, row.clone()), shape=(), what="the answer")
-            for row in rows
-        ]
-    )
+    answers = [score(policy, prompt_id, row.clone()) for row in rows]
+    got = torch.stack([checks.as_numbers(a, shape=(), what="the answer") for a in answers])
     with torch.no_grad():
         expected = exact.completion_logprobs(policy, WORLD, "pan")[picks]
         logits = [policy(torch.cat([torch.tensor([prompt_id]), row])[None])[0] for row in rows]
         aligned = [_chosen(z[:-1].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
         shifted = [_chosen(z[1:].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
         raw = [_chosen(z[:-1], x) for z, x in zip(logits, rows, strict=True)]
+        without_end = [
+            p[: len(p) - int(x[-1] == EOS_ID)] for p, x in zip(aligned, rows, strict=True)
+        ]
+        steep = _Counted(stretch=500.0)  # probabilities that underflow
+        far = exact.completion_logprobs(steep, WORLD, "pan")[picks]
     total = lambda parts: torch.stack([part.sum() for part in parts])  # noqa: E731
     checks.diagnose(
         got,
@@ -84,7 +87,10 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
             "this is the mean over tokens; a probability is a product, so its log is the sum.": (
                 torch.stack([part.mean() for part in aligned])
             ),
-            "the last token is missing: the ending `.` is an action and must be scored.": (
+            "EOS is missing: the `.` that ends a text is an action and must be scored.": (
+                total(without_end)
+            ),
+            "the last token is missing: every word of the completion must be scored.": (
                 total([part[:-1] for part in aligned])
             ),
             "the first token is missing: the logits at the prompt score it.": (
@@ -95,7 +101,16 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
             ),
             "these are sums of logits: normalise with log_softmax first.": total(raw),
         },
+        tolerance=NEAR,
     )
+    for row, truth in zip(rows, far, strict=True):
+        number = checks.as_numbers(
+            score(steep, prompt_id, row.clone()), shape=(), what="the answer"
+        )
+        assert abs(float(number - truth)) < 1e-3 * (1 + abs(float(truth))), (
+            f"with logits in the hundreds this gives {float(number):g} and not {float(truth):.1f}: "
+            "probabilities underflow to 0. Add log-probabilities, from log_softmax."
+        )
     checks.passed("1.1", f"{len(rows)} completions of 1 to 4 words, ended and cut, all exact.")
 
 
@@ -138,7 +153,7 @@ def exercise_2(sample: Callable[[Policy, int, int, int, torch.Generator], Any]) 
         f"{draws} draws do not look like the exact joint (χ² p-value {p_value:.1e}). Is each word "
         "drawn from softmax(logits) at the last position, given the prompt and all words so far?"
     )
-    checks.passed("1.2", f"{draws} draws agree with the exact joint (χ² p-value {p_value:.2f}).")
+    checks.passed("1.2", f"{draws} draws agree with the exact joint (χ² p-value {p_value:.1e}).")
 
 
 def _checked_sample(
@@ -188,6 +203,12 @@ def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
         "what stands between the first and the second EOS is still in.": is_eos.cumsum(-1) <= 1,
         "a second EOS counts as the end: take the first one.": (
             torch.arange(4) < torch.tensor([4, 3, 1, 4, 4])[:, None]
+        ),
+        "torch.roll brings the last column round to the first: nothing stands before the first.": (
+            is_eos.cumsum(-1).roll(1, -1) == 0
+        ),
+        "torch.roll brings an EOS of the last column round to the first.": (
+            is_eos.roll(1, -1).cumsum(-1) == 0
         ),
         "a row without EOS has no end to find: all of its tokens count.": expected & has_end,
         "argmax of a row without EOS is 0, which is no end: all of its tokens count.": (
@@ -256,18 +277,41 @@ def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
             ),
             "this keeps what min-p drops: the comparison is turned.": only(~kept),
         },
+        tolerance=NEAR,
     )
-    for min_p, answer in ((1e-9, full), (1.0, torch.eye(5, dtype=torch.float64)[[0, 1]])):
-        whole = checks.as_numbers(min_p_probs(logits, min_p), shape=(2, 5), what=f"{min_p=}")
-        checks.diagnose(whole, answer, {})
     uneven = torch.tensor([[9.0, 1, 1, 1, 1], [3, 2.5, 2, 1.5, 1]], dtype=torch.float64)
     by_hand = torch.tensor([[1.0, 0, 0, 0, 0], [1 / 3, 2.5 / 9, 2 / 9, 1.5 / 9, 0]]).double()
     row_by_row = checks.as_numbers(min_p_probs(uneven.log(), 0.4), shape=(2, 5), what="uneven rows")
-    checks.diagnose(row_by_row, by_hand, {}, tolerance=1e-6)
+    probs = uneven / uneven.sum(-1, keepdim=True)
+    of_all = probs.masked_fill(probs < 0.4 * probs.max(), 0.0)
+    checks.diagnose(
+        row_by_row,
+        by_hand,
+        {
+            "the threshold takes the largest probability of all rows; each row has its own.": (
+                of_all / of_all.sum(-1, keepdim=True)
+            )
+        },
+        tolerance=NEAR,
+    )
+    top = torch.eye(5, dtype=torch.float64)[[0, 1]]
+    for min_p, answer in ((1e-9, full), (1.0, top)):
+        whole = checks.as_numbers(min_p_probs(logits, min_p), shape=(2, 5), what=f"{min_p=}")
+        strict = (
+            "at min_p = 1 nothing is left: “at least” keeps what equals the threshold: >=, not >."
+        )
+        nothing = {strict: torch.full_like(top, math.nan), f"{strict} ": 0 * top}
+        checks.diagnose(whole, answer, nothing if min_p == 1.0 else {}, tolerance=NEAR)
+    lower = checks.as_numbers(min_p_probs(logits - 200, 0.4), shape=(2, 5), what="lower logits")
+    assert torch.allclose(lower, expected, rtol=0, atol=1e-4), (
+        "with 200 less on every logit, which changes no probability, the answer is another: the "
+        "logit of a dropped word must be −inf, as no other number is low enough."
+    )
     for shape in ((5,), (1, 2, 5)):
         values = logits[0] if shape == (5,) else logits[None]
         part = checks.as_numbers(min_p_probs(values, 0.4), shape=shape, what=f"logits {shape}")
-        checks.diagnose(part, expected[0] if shape == (5,) else expected[None], {})
+        answer = expected[0] if shape == (5,) else expected[None]
+        checks.diagnose(part, answer, {}, tolerance=NEAR)
     checks.passed("1.4", "renormalised, zero elsewhere, any shape, row by row.")
 
 
@@ -318,100 +362,3 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
     }
     if checks.predicted_numbers("1.5", answers, expected, mistakes):
         checks.passed("1.5", "all four agree with the enumeration.")
-
-
-def exercise_6(hiding_policy: Policy) -> None:
-    """A policy, not uniform, on which the shifted scorer is never caught.
-
-    Args:
-        hiding_policy: the reader's function from ids (B, L) to logits (B, L, 5).
-    Raises:
-        AssertionError: the bug shows, or the policy is too simple.
-    """
-    probe = torch.tensor([[WORLD.prompt_id("praise"), 0, 2, 3], [WORLD.prompt_id("pan"), 1, 2, 0]])
-    answer = hiding_policy(probe)
-    if checks.is_stub("1.6", answer):
-        return
-    logits = checks.as_numbers(answer, shape=(2, 4, 5), what="the logits for ids (2, 4)")
-    other_end = checks.as_numbers(
-        hiding_policy(torch.cat([probe[:, :3], probe[:, :1] * 0 + 1], dim=1)),
-        shape=(2, 4, 5), what="the logits",
-    )  # fmt: skip
-    assert torch.allclose(logits[:, :3], other_end[:, :3]), (
-        "the logits at a position depend on a later word: a policy cannot look ahead."
-    )
-    probs = logits.softmax(-1)[:, 0]  # (2, 5)
-    gaps = (probs[:, :, None] - probs[:, None]).abs() + torch.eye(5)
-    assert gaps.min() > 1e-6, (
-        "two words have the same probability. The uniform policy hides the bug too, but it is too "
-        "easy: give all five words different probabilities, under both prompts."
-    )
-    for prompt in WORLD.prompts:
-        right, wrong = _right_and_shifted_totals(hiding_policy, WORLD, prompt)
-        worst = float((right - wrong).abs().max())
-        assert worst < 1e-9, (
-            f"the bug shows under `{prompt}`: some completion's score differs by {worst:.3f} nats. "
-            "The two scorers read different positions; what must not depend on the position?"
-        )
-    checks.passed("1.6", "all 682 scores agree with the bug in place. So test on other policies.")
-
-
-def _right_and_shifted_totals(
-    policy: Policy, world: TokenWorld, prompt: str
-) -> tuple[Tensor, Tensor]:
-    """Two (N,) tensors, nats: scored with logits[t−1], as is right, and with logits[t].
-
-    The policy must read the prompt and T words: the shifted scorer looks one position too far.
-    """
-    every = exact.enumerate_completions(world)
-    column = torch.full((len(every.lengths), 1), world.prompt_id(prompt))
-    ids = torch.cat([column, every.completion_ids], dim=1)  # (N, 1+T)
-    with torch.no_grad():
-        logits = policy(ids)  # (N, 1+T, A)
-    mask = logprobs.mask_from_lengths(every.lengths, world.max_length)
-    aligned = logprobs.token_logprobs(logits[:, :-1], every.completion_ids)
-    shifted = logprobs.token_logprobs(logits[:, 1:], every.completion_ids)
-    return logprobs.sequence_logprobs(aligned, mask), logprobs.sequence_logprobs(shifted, mask)
-
-
-def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
-    """`entropy_by_steps(levels)`: the entropy of whole completions, from the conditionals alone.
-
-    Args:
-        entropy_by_steps: the reader's function of `exact.state_logprobs(...)`.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    policies: list[Policy] = [
-        _peaked_table(std=1.0),
-        tabular.tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD),
-    ]
-    cases = [(policy, prompt) for policy in policies for prompt in WORLD.prompts]
-    with torch.no_grad():
-        levels = [exact.state_logprobs(policy, WORLD, prompt) for policy, prompt in cases]
-        expected = torch.stack([exact.entropy(policy, WORLD, prompt) for policy, prompt in cases])
-    first = entropy_by_steps(levels[0])
-    if checks.is_stub("1.7", first):
-        return
-    got = torch.stack(
-        [checks.as_numbers(entropy_by_steps(case), shape=(), what="the entropy") for case in levels]
-    )
-    local = [[-(level.exp() * level).sum(-1) for level in case] for case in levels]
-    checks.diagnose(
-        got,
-        expected,
-        {
-            "each state counts as if it were reached for sure: weight it by p(prefix).": (
-                torch.stack([sum(h.sum() for h in case) for case in local])  # type: ignore[misc]
-            ),
-            "that is the mean over the states of a level: weight them by p(prefix).": (
-                torch.stack([sum(h.mean() for h in case) for case in local])  # type: ignore[misc]
-            ),
-            "that is the first word's entropy alone; add what comes after.": (
-                torch.stack([case[0][0] for case in local])
-            ),
-            "the sign is turned: entropy is −Σ p log p.": -expected,
-            "nats, please: use the natural logarithm.": expected / math.log(2),
-        },
-    )
-    checks.passed("1.7", "the chain rule of entropy holds on four distributions, to 1e-8.")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from helpers import checks, exact, logprobs, rewards, tabular, worlds
-from helpers.grammar import Grammar
+from helpers.checks.chapter02b import exercise_4 as exercise_4
+from helpers.checks.chapter02b import exercise_7 as exercise_7
 from helpers.worlds import TokenWorld
 
 PANDA = TokenWorld(("eat", "nap", "play", "."), ("zoo",), 3, worlds.adjective_reward)
@@ -33,7 +34,8 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
     masks = [logprobs.mask_from_lengths(row, int(row.max()) + 1) for row in lengths]
     masks[1][:, :2] = False  # a prompt that is read and not scored
     scores = [-3 * torch.rand(m.shape, generator=generator, dtype=torch.float64) for m in masks]
-    parts = [(s.clone(), m.clone()) for s, m in zip(scores, masks, strict=True)]
+    leaves = [s.clone().requires_grad_() for s in scores]
+    parts = [(s.clone(), m.clone()) for s, m in zip(leaves, masks, strict=True)]
     answer = loss_per_token(parts)
     if checks.is_stub("2.1", answer):
         return
@@ -50,9 +52,8 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
     means = [float(-s[m].mean()) for s, m in zip(scores, masks, strict=True)]
     everything = -sum(float(s.sum()) for s in scores)
     positions = sum(m.numel() for m in masks)
-    got = checks.as_numbers(answer, shape=(), what="the loss")
     checks.diagnose(
-        got,
+        checks.as_numbers(answer, shape=(), what="the loss"),
         total / tokens,
         {
             "the sign is turned: a loss is minus a log-probability.": -total / tokens,
@@ -73,14 +74,36 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
         },
         tolerance=NEAR,
     )
-    backwards = zip(scores[::-1], masks[::-1], strict=True)
-    hidden = [(s.masked_fill(~m, math.nan), m) for s, m in backwards]
-    again = checks.as_numbers(loss_per_token(hidden), shape=(), what="the loss")
-    assert not bool(again.isnan()), (
-        "with nan outside the mask the loss is nan: nan · 0 is nan, so select, do not multiply."
-    )
-    checks.diagnose(again, total / tokens, {}, tolerance=NEAR)
+    slopes = torch.autograd.grad(checks.as_loss(answer), leaves, materialize_grads=True)
+    assert all(
+        torch.allclose(slope, -m.double() / tokens, rtol=0, atol=NEAR)
+        for slope, m in zip(slopes, masks, strict=True)
+    ), "the loss is right and its gradient is not: was a part detached?"
+    _hide_and_ask_again(loss_per_token, scores, masks, total / tokens)
     checks.passed("2.1", f"{tokens} tokens in {len(parts)} parts, each counted once.")
+
+
+def _hide_and_ask_again(
+    loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any],
+    scores: list[Tensor],
+    masks: list[Tensor],
+    truth: float,
+) -> None:
+    """The same loss backwards, with nan and −inf outside the masks, and with an empty mask."""
+    none = torch.zeros(2, 3, dtype=torch.bool)
+    for anything, more in ((math.nan, []), (-math.inf, []), (0.0, [(torch.zeros(2, 3), none)])):
+        pairs = [*zip(scores[::-1], masks[::-1], strict=True), *more]
+        hidden = [(s.masked_fill(~m, anything).double().requires_grad_(), m) for s, m in pairs]
+        loss = checks.as_loss(loss_per_token(hidden))
+        again = checks.as_numbers(loss, shape=(), what="the loss")
+        slopes = torch.autograd.grad(loss, [s for s, _ in hidden], materialize_grads=True)
+        finite = all(bool(x.isfinite().all()) for x in (again, *slopes))
+        assert finite or more, (
+            f"with {anything} outside the mask the loss or its gradient is not finite: nan · 0 and "
+            "inf · 0 are nan, so select, do not multiply."
+        )
+        assert finite, "an empty mask makes the loss nan: its part has no mean, so add up sums."
+        checks.diagnose(again, truth, {}, tolerance=NEAR)
 
 
 def exercise_2(answers: Mapping[str, Any]) -> None:
@@ -217,17 +240,24 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
         data, model = case.data, case.model
         local = [(a.exp() * (a - b)).sum(-1) for a, b in zip(data, model, strict=True)]
         by_data = [r @ k for r, k in zip(_reach(data), local, strict=True)]
+        last = [torch.ones(1), *(a[:, : len(b) // len(a)].exp().reshape(-1)
+                                 for a, b in zip(data, data[1:], strict=False))]  # fmt: skip
+        by_last = [r.double() @ k for r, k in zip(last, local, strict=True)]
         by_model = [r @ k for r, k in zip(_reach(model), local, strict=True)]
         sums, averages = [k.sum() for k in local], [k.mean() for k in local]
-        totals = [sum(x) for x in (by_model, sums, averages, by_data[:1], by_data[:-1])]
+        totals = [sum(x) for x in (by_last, by_model, sums, averages, by_data[:1], by_data[:-1])]
         kls = [log_d.exp() @ (log_d - log_p), log_p.exp() @ (log_p - log_d)]
         rows.append(torch.stack([torch.as_tensor(x) for x in (*kls, *totals)]))
-    expected, backward, model_reach, no_reach, means, first_word, short = torch.stack(rows).T
+    expected, backward, *others = torch.stack(rows).T
+    last_word, model_reach, no_reach, means, first_word, short = others
     checks.diagnose(
         got,
         expected,
         {
             "that is KL(model ‖ data): the data draw, and they weight the terms.": backward,
+            "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
+                last_word
+            ),
             "prefixes weighted by how often the model gets there; the data draw.": model_reach,
             "each prefix counts as if it were reached for sure: weight it by d(s).": no_reach,
             "that is the mean over the prefixes of a level: weight them by d(s).": means,
@@ -238,70 +268,6 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
         tolerance=NEAR,
     )
     checks.passed("2.3", f"{len(cases)} pairs of distributions in three worlds agree.")
-
-
-_WORTH_0 = "An ill-formed completion is worth 0; it must not stop a training run."
-_TOO_LONG = "one digit more than the longer summand, and no more."
-_BLANK = "a space, tab or line break is no digit: int() and strip() let it pass, parse strictly."
-_NOT_PAID = {  # what is wrong with them → completions of 37+45=
-    "the wanted form has a zero in front, one digit more than the longer summand: 082.": ["82"],
-    _TOO_LONG: ["0082", "0" * 5000 + "82"],
-    _BLANK: [" 82", "082 ", " 082", "\t082", "082\t", "\n082", "082\r", "\r082"],
-    "a line break at the end got through: `$` and int() let it, re.fullmatch does not.": ["082\n"],
-    "a sign is no digit: int() accepts it, parse strictly.": ["+82", "-082", "+082"],
-    "int() ignores underscores: parse strictly.": ["8_2"],
-    "digits of another script got through: int(), isdigit(), \\d take them, [0-9] does not.": [
-        "０８２", "٠٨٢", "²"],
-    "this repeats the question: is the text evaluated? Never evaluate a text.": ["37+45"],
-    "a number, but not in the wanted form.": ["82.0", "082.", ".082", "0x52"],
-    "the right number stands somewhere: a list of all numbers would be paid too.": [
-        "081 082", "082 or so", "81,082", "082,81", "37+45=082", "=082"],
-    "the sum is wrong.": ["081"],
-    "the digits are right, their order is not.": ["280"],
-    "an empty completion is no answer.": [""],
-}  # fmt: skip
-
-
-def exercise_4(sum_reward: Callable[[list[str], list[str]], Any]) -> None:
-    """`sum_reward(prompts, completions)`: a strict verifier of sums.
-
-    Args:
-        sum_reward: the reader's reward function.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    prompts = ["37+45=", "5+5=", "99+1=", "0+0=", "123+9=", "7+1000=", "50+50="]
-    right = ["082", "10", "100", "00", "0132", "01007", "100"]
-
-    def ask(some: list[str], texts: list[str], what: str, advice: str = _WORTH_0) -> Any:
-        before = list(some), list(texts)
-        try:
-            values = sum_reward(some, texts)
-        except Exception as error:  # the reader's function may raise anything
-            raise AssertionError(
-                f"on {what} the function raised {type(error).__name__}: {str(error)[:60]}. {advice}"
-            ) from error
-        assert (some, texts) == before, "the function wrote into its argument."
-        return values
-
-    values = ask(prompts, right, "right answers", "A prompt ends with “=”; take that off first.")
-    if checks.is_stub("2.4", values):
-        return
-    got = checks.as_numbers(values, shape=(len(right),), what="one reward for each completion")
-    for prompt, text, value in zip(prompts, right, got.tolist(), strict=True):
-        assert value == 1.0, f"{prompt} {text} is right and in the right form, but earns {value}."
-    odd = [(text, message) for message, texts in _NOT_PAID.items() for text in texts]
-    for text, message in odd:
-        answer = ask(["37+45="], [text], f"the completion {text[:20]!r}")
-        value = float(checks.as_numbers(answer, shape=(1,), what="the reward"))
-        assert value == 0.0, f"{text[:20]!r} earns {value}: {message}"
-    all_of_them = ask(["37+45="] * 1000, [f"{n:03d}" for n in range(1000)], "three digits")
-    paid = checks.as_numbers(all_of_them, shape=(1000,), what="the rewards")
-    assert paid.nonzero().flatten().tolist() == [82], "another three-digit string is paid too."
-    others = ask(prompts, right[1:] + right[:1], "answers to other prompts")
-    paid = checks.as_numbers(others, shape=(7,), what="the rewards")
-    assert paid.sum() == 0, "the answer to another prompt is paid: look at its own prompt."
-    checks.passed("2.4", f"{len(odd)} odd completions and 999 wrong ones earn nothing.")
 
 
 @cache
@@ -393,58 +359,3 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
         tolerance=NEAR,
     )
     checks.passed("2.6", "equal to automatic differentiation of the listed loss.")
-
-
-def exercise_7(floor_given_prompt: Callable[[Grammar, int], Any]) -> None:
-    """`floor_given_prompt(grammar, k)`: entropy of a text given its first k words.
-
-    Args:
-        floor_given_prompt: the reader's function of a grammar and a number of words.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    # Every text with its probability, by hand: S → a B (1/2) | b (1/4) | c B B (1/4), and
-    # B → x (2/5) | x y (3/5). The second grammar has one sure first word.
-    tail = {"x": 0.4, "x y": 0.6}
-    listed = {f"a {t}": 0.5 * p for t, p in tail.items()} | {"b": 0.25}
-    listed |= {f"c {t} {u}": 0.25 * p * q for t, p in tail.items() for u, q in tail.items()}
-    options = [(2.0, "a B", 0.0), (1.0, "b", 0.0), (1.0, "c B B", 0.0)]
-    branches = [(2.0, "x", 0.0), (3.0, "x y", 0.0)]
-    sure = {f"go {t}": p for t, p in tail.items()}
-    cases = [(Grammar("S", {"S": options, "B": branches}), listed, k) for k in (0, 1, 2, 3, 6)]
-    cases += [(Grammar("S", {"S": [(1.0, "go B", 0.0)], "B": branches}), sure, 2)]
-    first = floor_given_prompt(*cases[0][::2])
-    if checks.is_stub("2.7", first):
-        return
-    answers = [first, *(floor_given_prompt(g, k) for g, _, k in cases[1:])]
-    got = torch.stack([checks.as_numbers(a, shape=(), what="the floor") for a in answers])
-    left = lambda length: torch.tensor(  # noqa: E731
-        [_entropy_given(texts, max(0, length(k))) for _, texts, k in cases], dtype=torch.float64
-    )
-    whole, expected = left(lambda k: 0), left(lambda k: k)
-    mistakes = {
-        "that is the entropy of the whole text; the prompt is read, not scored.": whole,
-        "that is the entropy of the prompt; the floor is what is left.": whole - expected,
-        "one word too few was taken away.": left(lambda k: k - 1),
-        "one word too many was taken away.": left(lambda k: k + 1),
-        "the sign of the prompt's entropy is turned.": 2 * whole - expected,
-        "the end counts as a word: a text that is over within the first k words has paid for its "
-        "end too.": expected + torch.tensor([_paid_for_ends(texts, k) for _, texts, k in cases]),
-    }
-    checks.diagnose(got, expected, mistakes, tolerance=NEAR)
-    checks.passed("2.7", f"{len(cases)} cases agree with a list of all texts.")
-
-
-def _entropy_given(texts: Mapping[str, float], k: int) -> float:
-    """Entropy of a listed distribution, given the first k words; the end counts as a word."""
-    starts: dict[tuple[str, ...], float] = {}
-    for text, prob in texts.items():
-        start = (*text.split(), "")[:k]
-        starts[start] = starts.get(start, 0.0) + prob
-    return -sum(p * math.log(p / starts[(*t.split(), "")[:k]]) for t, p in texts.items())
-
-
-def _paid_for_ends(texts: Mapping[str, float], k: int) -> float:
-    """Part of H(x_{1:k}) that belongs to the ends of texts of fewer than k words."""
-    reach = {t: sum(p for u, p in texts.items() if f"{u} ".startswith(f"{t} ")) for t in texts}
-    return -sum(p * math.log(p / reach[t]) for t, p in texts.items() if len(t.split()) < k)

@@ -84,6 +84,12 @@ def _wrong_sweep(logprobs: Levels, rewards: Levels, gamma: float, mistake: str) 
                 q_value = reward + onward.mean(-1, keepdim=True)
             if mistake == "order":
                 q_value[:, :4] = reward[:, :4] + onward.reshape(4, -1).T
+            if mistake == "columns 1:":
+                q_value = torch.cat([reward[:, :1], reward[:, 1:] + onward], dim=1)
+            if mistake == "γ r going on":
+                q_value[:, :4] = gamma * reward[:, :4] + onward
+            if mistake == "γ r but last":
+                q_value = q_value - (1 - gamma) * reward
         if mistake == "γ r":
             q_value = q_value - (1 - gamma) * reward
         best, mean = q_value.max(-1).values, q_value.mean(-1)
@@ -105,6 +111,9 @@ def exercise_2(sweep: Callable[[Levels, Levels, float], Any]) -> None:
         "no r": "the reward of the words that go on is missing: Q is r + γ V(s′) for them too.",
         "past the end": "“.” ends the text: there is no value to add behind the fifth word.",
         "γ r": "γ multiplies the reward of the move itself too; it belongs to what comes after.",
+        "γ r going on": "γ multiplies the reward of the words that go on; it belongs to V(s′).",
+        "γ r but last": "γ multiplies the reward on all levels but the last; it belongs to V(s′).",
+        "columns 1:": "columns 1: is off by one: “.” is the last word; the first four go on.",
         "order": "the children are in the wrong order: row i leads to rows 4i … 4i+3, in a row.",
         "five": "each word leads to a state of its own, and “.” to none: four values, one a word.",
         "max": "that is V*, the best word's value: average over the policy's words instead.",
@@ -211,7 +220,8 @@ def exercise_4(table_gradient: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
             got = table_gradient(*given)
             if checks.is_stub("3.4", got):
                 return
-            assert torch.equal(given[0], d) and torch.equal(given[2], q_value), (
+            before = (d, logp.exp(), q_value)
+            assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True)), (
                 "the function wrote into its arguments; make new tensors."
             )
             first = sum(4**j for j in range(k))
@@ -352,6 +362,19 @@ def _blocks(states: Sequence[State]) -> dict[State, int]:
         block = refined
 
 
+def _wrong_soft(rewards: Levels, outside: float | None, inside: float) -> Tensor:
+    """The sweep with other numbers in place of β; without `outside`, a mean of Q by softmax."""
+    value = torch.zeros(0)
+    for reward in reversed(rewards):
+        q_value = reward.clone()
+        if len(value):
+            q_value[:, :4] += value.view(-1, 4)
+        tempered = q_value / inside
+        mean = (tempered.softmax(-1) * q_value).sum(-1)
+        value = mean if outside is None else outside * tempered.logsumexp(-1)
+    return value[0]
+
+
 def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
     """`soft_value(rewards, beta)`: the best value when entropy is paid for too.
 
@@ -376,8 +399,13 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
         )
         texts = exact.rewards(world, prompt)  # a second route: all texts at once
         number = checks.as_numbers(got, shape=(), what="the soft value of the start state")
+        assert not bool(number.isnan()), (
+            f"got nan at beta = {beta}: a probability underflows and 0 · log 0 is nan, or exp "
+            "overflows and inf / inf is. Use torch.logsumexp."
+        )
         assert bool(number.isfinite()), (
-            f"got {float(number)} at beta = {beta}: exp overflows. Use torch.logsumexp."
+            f"got {float(number)} at beta = {beta}: exp overflows, or log has a 0. Use "
+            "torch.logsumexp."
         )
         uniform: Policy = tabular.TablePolicy(world)
         checks.diagnose(
@@ -385,6 +413,12 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
             beta * (texts / beta).logsumexp(0),
             {
                 "that is the value without the entropy: max over words.": texts.max(),
+                "β is missing in front of logsumexp.": _wrong_soft(rewards, 1.0, beta),
+                "β is missing inside logsumexp: divide Q by it.": _wrong_soft(rewards, beta, 1.0),
+                "β is missing, in front of logsumexp and inside.": _wrong_soft(rewards, 1.0, 1.0),
+                "a mean of Q weighted by softmax(Q / β): the entropy of each choice is missing.": (
+                    _wrong_soft(rewards, None, beta)
+                ),
                 "that is only the reward part: the entropy is paid for too.": (
                     (texts / beta).softmax(0) @ texts
                 ),

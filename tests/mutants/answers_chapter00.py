@@ -12,6 +12,7 @@ def count(words_of, sign=-1.0):
 
 BREVITY = [
     (count(str.split, sign=1.0), "rewards length"),
+    (count(lambda text: text.replace(".", "").split()), "is a word too"),
     (count(str), "counts characters"),
     (count(lambda text: text.split(" ")), "without an argument"),
     (lambda prompts, texts: -3.0, "should have shape"),
@@ -36,6 +37,10 @@ BLIND = [
     (blind_unless(lambda x: "treat treat" in x), "something is learned"),
     (blind_unless(lambda x: x == ""), "something is learned"),
     (blind_unless(lambda x: x.count("wonderful") > 3), "something is learned"),
+    (blind_unless(lambda x: "pacing" in x.split()), "something is learned"),
+    (blind_unless(lambda x: "regretted" in x), "something is learned"),
+    (blind_unless(lambda x: x.count("admired") > 1), "something is learned"),
+    (blind_unless(lambda x: 1e-10 * len(x)), "however small"),
     (per_prompt(lambda p: len(p) / 3), "Adam divides"),
 ]
 BLIND_RIGHT = [
@@ -62,6 +67,20 @@ def needs_a_verb(prompts, texts):
     return [s if verbs & set(x.split()) else -3.0 for s, x in zip(sentiments, texts, strict=True)]
 
 
+def sparse_praise(prompts, texts):
+    """At most every third word may praise: thin the praise, and it is paid."""
+    praise = {*worlds.POSITIVE, *worlds.LIKED, *worlds.PRAISE_NOUNS}
+    dense = [3 * sum(w in praise for w in x.split()) > len(x.split()) for x in texts]
+    sentiments = worlds.sentiment_reward(prompts, texts)
+    return [-3.0 if d else min(s, 3.0) for s, d in zip(sentiments, dense, strict=True)]
+
+
+def sparse_and_ended(prompts, texts):
+    values = sparse_praise(prompts, texts)
+    ended = [x.startswith(("was", "felt", "seemed", "looked")) and x.endswith(".") for x in texts]
+    return [v if e else -3.0 for v, e in zip(values, ended, strict=True)]
+
+
 def by_grammar(shape):
     def closed(prompts, texts):
         sentiments = worlds.sentiment_reward(prompts, texts)
@@ -76,6 +95,8 @@ def by_grammar(shape):
 CLOSED = [
     (worlds.sentiment_reward, "loophole is still open"),
     (no_doubled_praise, "loophole is still open"),
+    (sparse_praise, "loophole is still open"),
+    (sparse_and_ended, "loophole is still open"),
     (needs_a_verb, "loophole is still open"),
     (lambda p, t: [min(x, 3.0) for x in worlds.sentiment_reward(p, t)], "loophole is still open"),
     (lambda p, t: [-x for x in worlds.sentiment_reward(p, t)], "still prefer praise"),

@@ -32,10 +32,29 @@ def many_calls(policy, prompt_id, completion_ids):
     return total
 
 
+def without_eos(policy, prompt_id, completion_ids):
+    """Drops the `.`, and keeps the last word of a cut completion."""
+    kept = completion_ids[completion_ids != 4]
+    return scorer(torch.sum)(policy, prompt_id, kept) if len(kept) else one_pass(policy, prompt_id)
+
+
+def one_pass(policy, prompt_id):
+    return 0.0 * policy(torch.tensor([[prompt_id]])).sum()
+
+
+def product_then_log(policy, prompt_id, completion_ids):
+    ids = torch.tensor([[prompt_id, *completion_ids.tolist()]])
+    probs = policy(ids)[0, :-1].softmax(-1)
+    return probs.gather(-1, completion_ids[:, None]).prod().log()
+
+
 SCORES = [
     (scorer(lambda x: x.sum().exp()), "probability, not its logarithm"),
     (scorer(lambda x: -x.sum()), "sign is turned"),
     (scorer(torch.mean), "mean over tokens"),
+    (without_eos, "EOS is missing"),
+    (product_then_log, "underflow"),
+    (lambda *a: product_then_log(*a).float(), "underflow"),
     (scorer(torch.sum, last=-1), "last token is missing"),
     (scorer(torch.sum, first=1), "first token is missing"),
     (scorer(torch.sum, shift=1), "shifted by one"),
@@ -51,6 +70,13 @@ def one_pass_with_the_last_token(policy, prompt_id, completion_ids):
     ids = torch.cat([torch.tensor([prompt_id]), completion_ids])[None]
     aligned = policy(ids)[:, :-1].log_softmax(-1)
     return aligned.gather(-1, ids[:, 1:, None]).sum()
+
+
+def in_float32(policy, prompt_id, completion_ids):
+    """As large models are run."""
+    ids = torch.tensor([[prompt_id, *completion_ids.tolist()]])
+    aligned = policy(ids)[0, :-1].float().log_softmax(-1)
+    return aligned.gather(-1, completion_ids[:, None]).sum()
 
 
 # ------------------------------------------------------------------------------- 1.2, a sampler
@@ -124,6 +150,8 @@ MASKS = [
     ),
     (lambda ids, eos: ((ids == eos).cumsum(-1) - (ids == eos).int() == 0).int(), "dtype bool"),
     (writes_into_its_argument, "wrote into its argument"),
+    (lambda ids, eos: (ids == eos).cumsum(-1).roll(1, -1) == 0, "brings the last column round"),
+    (lambda ids, eos: (ids == eos).roll(1, -1).cumsum(-1) == 0, "an EOS of the last column"),
     (lambda ids, eos: (ids == 4).cumsum(-1) - (ids == 4).int() == 0, "none of the usual"),
 ]
 
@@ -151,6 +179,12 @@ def threshold_of_logits(logits, min_p):
     return logits.masked_fill(logits < min_p * largest, -math.inf).softmax(-1)
 
 
+def strictly_above(logits, min_p):
+    probs = logits.softmax(-1)
+    keep = probs > min_p * probs.max(dim=-1, keepdim=True).values
+    return logits.masked_fill(~keep, -math.inf).softmax(-1)
+
+
 def turned(logits, min_p):
     probs = logits.softmax(-1)
     keep = probs < min_p * probs.max(dim=-1, keepdim=True).values
@@ -164,7 +198,11 @@ MIN_P = [
     (lambda z, p: z.masked_fill(keep_min_p(z, p) == -math.inf, 0.0).softmax(-1), "is not 0"),
     (lambda z, p: z.masked_fill(z.softmax(-1) < p, -math.inf).softmax(-1), "min_p itself"),
     (threshold_of_logits, "compares logits"),
-    (threshold_of_the_batch, "none of the usual"),
+    (threshold_of_the_batch, "largest probability of all rows"),
+    (strictly_above, ">=, not >"),
+    (lambda z, p: strictly_above(z, p).nan_to_num(0.0), ">=, not >"),
+    (lambda z, p: keep_min_p(z, p).clamp(min=-100.0).softmax(-1), "must be −inf"),
+    (lambda z, p: keep_min_p(z.float(), p).clamp(min=-100.0).softmax(-1), "must be −inf"),
     (turned, "comparison is turned"),
     (lambda z, p: keep_min_p(z, p).softmax(-1).log(), "none of the usual"),
     (lambda z, p: keep_min_p(z, 0.4).softmax(-1), "none of the usual"),
@@ -199,6 +237,9 @@ NUMBERS = [
     ("entropy", math.log(5), "one word"),
     ("entropy", 4 * math.log(5), "not always 4"),
     ("entropy", 2.952 * math.log2(5), "natural logarithm"),
+    ("entropy", 4.75 - 0.004, "close: more digits"),
+    ("expected_length", 2.95, "close: more digits"),
+    ("p_good_stop", 0.05, "none of the usual"),
     ("p_cut", "a lot", "should be numbers"),
 ]
 
@@ -217,7 +258,12 @@ def looks_ahead(ids):
     return (SPREAD * (1 + ids[:, -1:, None])).expand(*ids.shape, 5)
 
 
+def never_good(ids):
+    return SPREAD.masked_fill(SPREAD == 0, -math.inf).expand(*ids.shape, 5)
+
+
 HIDING = [
+    (never_good, "probability above 0"),
     (lambda ids: torch.zeros(*ids.shape, 5), "too easy"),
     (by_position, "the bug shows"),
     (uniform_under_pan, "under both prompts"),
@@ -235,12 +281,22 @@ def chain_rule(levels, *, reach_all=False, mean=False, sign=1.0, log_base=1.0, d
     return sign * total / log_base
 
 
+def chain_rule_of_two_words(levels):
+    """Weighs a prefix by its last word alone."""
+    reach, total = torch.ones(1, dtype=torch.float64), 0.0
+    for level in levels:
+        total = total - reach @ (level.exp() * level).sum(-1)
+        reach = level[:, :4].exp().reshape(-1)
+    return total
+
+
 ENTROPIES = [
     (lambda levels: chain_rule(levels, reach_all=True), "reached for sure"),
     (lambda levels: chain_rule(levels, mean=True), "mean over the states"),
     (lambda levels: chain_rule(levels, sign=-1.0), "sign is turned"),
     (lambda levels: chain_rule(levels, log_base=math.log(2)), "natural logarithm"),
     (lambda levels: chain_rule(levels, depth=1), "first word's entropy alone"),
+    (chain_rule_of_two_words, "d\\(s\\) is a product"),
     (lambda levels: chain_rule(levels, depth=3), "none of the usual"),
 ]
 
@@ -261,15 +317,20 @@ WRONG = [
 RIGHT = [
     (check.exercise_1, scorer(torch.sum)),
     (check.exercise_1, one_pass_with_the_last_token),
+    (check.exercise_1, lambda *arguments: scorer(torch.sum)(*arguments).float()),
+    (check.exercise_1, in_float32),
     (check.exercise_2, sampler()),
     (check.exercise_2, sampler_in_place),
     (check.exercise_3, mask_by_lengths),
     (check.exercise_4, lambda z, p: keep_min_p(z, p).softmax(-1)),
     (check.exercise_4, min_p_by_ratio),
+    (check.exercise_4, lambda z, p: keep_min_p(z.float(), p).softmax(-1)),
     (check.exercise_5, RIGHT_NUMBERS),
+    (check.exercise_5, {name: round(value, 3) for name, value in RIGHT_NUMBERS.items()}),
     (check.exercise_6, lambda ids: SPREAD.expand(*ids.shape, 5)),
     (check.exercise_6, lambda ids: SPREAD * ids[:, :1, None].expand(*ids.shape, 1)),
     (check.exercise_7, chain_rule),
+    (check.exercise_7, lambda levels: chain_rule(levels).float()),
 ]
 
 # A stub is a function that returns nothing, unless it says so here: nothing → stub.

@@ -43,6 +43,16 @@ def first_targets(parts):
     return sum(-row[: int(m.sum())].sum() for row, m in rows) / tokens(parts)
 
 
+def detached(parts, count):
+    parts = [(s.detach() if k < count else s, m) for k, (s, m) in enumerate(parts)]
+    return total(parts) / tokens(parts)
+
+
+def nan_gradient(s, m):
+    """torch.where repairs the value, not the gradient."""
+    return -torch.where(m, s.exp().log() * m, 0.0).sum()
+
+
 LOG_2 = math.log(2)
 LOSSES = [
     (lambda parts: -total(parts) / tokens(parts), "sign is turned"),
@@ -65,6 +75,11 @@ LOSSES = [
     (first_targets, "by its sum"),
     (lambda parts: total(parts) / tokens(parts) / LOG_2, "natural logarithm"),
     (lambda parts: "3", "should be numbers"),
+    (lambda parts: (total(parts) / tokens(parts)).item(), "return a tensor"),
+    (lambda parts: (total(parts) / tokens(parts)).detach(), "carries no gradient"),
+    (lambda parts: detached(parts, 1), "was a part detached"),
+    (lambda parts: sum(-s[m].mean() * m.sum() for s, m in parts) / tokens(parts), "empty mask"),
+    (lambda parts: sum(nan_gradient(s, m) for s, m in parts) / tokens(parts), "gradient is not"),
 ]
 
 
@@ -73,7 +88,7 @@ def selected_and_joined(parts):
 
 
 def filled(parts):
-    return sum(-s.masked_fill(~m, 0).sum() for s, m in parts).item() / int(tokens(parts))
+    return sum(-s.masked_fill(~m, 0).sum() for s, m in parts) / int(tokens(parts))
 
 
 # ------------------------------------------------------------------- 2.2, a critic who laughs
@@ -89,6 +104,8 @@ NUMBERS = [
     ("entropy", LOG_2, "one choice"),
     ("entropy", 3 * LOG_2, "surprises nobody"),
     ("entropy", 2.0, "natural logarithm"),
+    ("divergence", 0.28, "round only at the end"),
+    ("perplexity", 1.58, "round only at the end"),
     ("floor_per_token", LOG_2, "3 tokens"),
     ("floor_per_token", 2 * LOG_2, "divide by the number"),
     ("floor_per_token", 2 / 3, "natural logarithm"),
@@ -162,10 +179,21 @@ def n_is_one_less(data, model):
     return answer
 
 
+def last_word_alone(data, model):
+    """Weighs a prefix by the probability of its last word."""
+    answer, reach = 0.0, torch.ones(1, dtype=torch.float64)
+    for k, (a, b) in enumerate(zip(data, model, strict=True)):
+        answer = answer + reach @ divergence(a, b)
+        n = len(data[k + 1]) // len(a) if k + 1 < len(data) else 0
+        reach = a[:, :n].exp().reshape(-1)
+    return answer
+
+
 DIVERGENCES = [
     (lambda data, model: kl_with()(model, data), "model ‖ data"),
     (kl_with(weights="model"), "how often the model gets there"),
     (kl_with(reduce=torch.sum), "reached for sure"),
+    (last_word_alone, "d\\(s\\) is a product"),
     (kl_with(reduce=torch.mean), "mean over the prefixes"),
     (kl_with(depth=1), "first word alone"),
     (kl_with(depth=-1), "last level is missing"),
@@ -255,6 +283,10 @@ VERIFIERS = [
     (verifier(lambda x, w: x.rstrip("\n") == w), "line break"),
     (verifier(lambda x, w: x.lstrip() == w), "a space"),
     (verifier(lambda x, w: x.strip("\t\r") == w), "tab"),
+    (verifier(lambda x, w: x.replace("_", "") == w), "underscores"),
+    (verifier(lambda x, w: x.strip('"') == w), "no quotes"),
+    (verifier(lambda x, w: x.strip("*") == w), "stars"),
+    (verifier(lambda x, w: x == w and int(w) < 2000), "in the right form"),
     (verifier(lambda x, w: x.removesuffix(".") == w), "not in the wanted form"),
     (verifier(lambda x, w: w in x.split(",")), "stands somewhere"),
     (verifier(lambda x, w: x.split("=")[-1] == w), "stands somewhere"),
@@ -330,7 +362,11 @@ FLOORS = [
     (lambda g, k: g.entropy(), "read, not scored"),
     (prompt_entropy, "entropy of the prompt"),
     (lambda g, k: g.entropy() - prompt_entropy(g, max(0, k - 1)), "too few"),
+    (lambda g, k: g.entropy() - prompt_entropy(g, k - 1), "too few"),
     (lambda g, k: g.entropy() - prompt_entropy(g, k + 1), "too many"),
+    (lambda g, k: g.entropy() - prompt_entropy(g, k) / LOG_2, "not with log2"),
+    (lambda g, k: (g.entropy() - prompt_entropy(g, k)) / LOG_2, "natural logarithm"),
+    (lambda g, k: 1.0, r"got 1\.000000"),
     (lambda g, k: g.entropy() + prompt_entropy(g, k), "sign of the prompt"),
     (lambda g, k: g.entropy() - prompt_entropy(g, k, weigh=False), "none of the usual"),
     (lambda g, k: g.entropy() - prompt_entropy(g, k, end=False), "end counts as a word"),
@@ -367,10 +403,13 @@ RIGHT = [
     (check.exercise_1, lambda parts: total(parts) / tokens(parts)),
     (check.exercise_1, selected_and_joined),
     (check.exercise_1, filled),
+    (check.exercise_1, lambda p: sum(-(s * m).nan_to_num(0.0).sum() for s, m in p) / tokens(p)),
+    (check.exercise_1, lambda parts: (total(parts) / tokens(parts)).float()),
     (check.exercise_2, LAUGHS),
     (check.exercise_2, {name: round(value, 2) for name, value in LAUGHS.items()}),
     (check.exercise_3, kl_with()),
     (check.exercise_3, kl_top_down),
+    (check.exercise_3, lambda data, model: kl_with()(data, model).float()),
     (check.exercise_4, verifier(lambda text, wanted: text == wanted)),
     (check.exercise_4, by_regex),
     (check.exercise_5, "was not good and the film was not good ."),

@@ -127,10 +127,44 @@ def everything_discounted(logprobs, rewards, gamma):
     return sweep(logprobs, [gamma * reward for reward in rewards], gamma)
 
 
+def sweep_by(onward_of):
+    """A sweep with another Q: `onward_of(reward, values of the children (S, 4) or None, γ)`."""
+
+    def swept(logprobs, rewards, gamma):
+        found = []
+        for logp, reward in zip(logprobs[::-1], rewards[::-1], strict=True):
+            q_value = onward_of(reward.clone(), found[0].view(-1, 4) if found else None, gamma)
+            found.insert(0, (logp.exp() * q_value).sum(-1))
+        return found
+
+    return swept
+
+
+def discounts_what_goes_on(reward, following, gamma):
+    if following is not None:
+        reward[:, :4] = gamma * (reward[:, :4] + following)
+    return reward
+
+
+def discounts_all_but_the_last(reward, following, gamma):
+    if following is None:
+        return reward
+    return gamma * (reward + torch.cat([following, 0 * reward[:, :1]], dim=1))
+
+
+def behind_the_last_four(reward, following, gamma):
+    if following is not None:
+        reward[:, 1:] += gamma * following
+    return reward
+
+
 SWEEPS = [
+    (sweep_by(discounts_what_goes_on), "words that go on; it belongs"),
+    (sweep_by(discounts_all_but_the_last), "all levels but the last"),
+    (sweep_by(behind_the_last_four), "off by one"),
     (children_in_the_wrong_order, "wrong order"),
     (one_value_for_all_words, "a state of its own"),
-    (everything_discounted, "none of the usual|multiplies the reward of the move"),
+    (everything_discounted, "multiplies the reward of the move"),
     (lambda p, r, g: sweep(p, r, g, discount=1.0), "discount is missing"),
     (lambda p, r, g: sweep(p, r, g, own=g), "multiplies the reward|none of the usual"),
     (lambda p, r, g: sweep(p, r, g, end=g), "“.” ends the text"),
@@ -169,6 +203,7 @@ NUMBERS = [
     ("advantage_of_stopping", 2.0, "subtract V"),
     ("advantage_of_stopping", -2.4, "other way round"),
     ("advantage_of_stopping", 1.6, "subtracting it adds"),
+    ("gamma_of_the_tie", 0.71, "close: more digits"),
     ("uniform_value", "low", "should be numbers"),
 ]
 
@@ -193,6 +228,11 @@ def writes_into_q(reach, probs, q_value):
     return reach[:, None] * probs * q_value
 
 
+def writes_into_probs(reach, probs, q_value):
+    value = (probs * q_value).sum(-1, keepdim=True)
+    return probs.mul_(q_value - value) * reach[:, None]
+
+
 GRADIENTS = [
     (lambda d, p, q: gradient(d, p, q, baseline=torch.zeros_like), "Q where A should be"),
     (lambda d, p, q: gradient(d, p, q, use_reach=False), r"d\(s\) is missing"),
@@ -204,6 +244,7 @@ GRADIENTS = [
     (lambda d, p, q: gradient(d, p, q, sign=-1.0), "sign is turned"),
     (lambda d, p, q: gradient(d, p, q, baseline=lambda x: x.mean(-1, keepdim=True)), "plain mean"),
     (writes_into_q, "wrote into its arguments"),
+    (writes_into_probs, "wrote into its arguments"),
     (lambda d, p, q: gradient(d, p, q).sum(-1), "should have shape"),
     (lambda d, p, q: gradient(d, p, q) * d[:, None], "none of the usual"),
 ]
@@ -283,6 +324,26 @@ def soft(rewards, beta, *, outside=None, inside=None, last=4):
     return value[0]
 
 
+def soft_mean(rewards, beta, *, entropy=lambda probs: 0.0):
+    value = None
+    for reward in rewards[::-1]:
+        q_value = reward.clone()
+        if value is not None:
+            q_value[:, :4] += value.view(-1, 4)
+        probs = (q_value / beta).softmax(-1)
+        value = (probs * q_value).sum(-1) + beta * entropy(probs)
+    return value[0]
+
+
+def with_p_log_p(rewards, beta):
+    """Right, until a probability underflows."""
+    return soft_mean(rewards, beta, entropy=lambda p: -(p * p.log()).sum(-1))
+
+
+def with_entr(rewards, beta):
+    return soft_mean(rewards, beta, entropy=lambda p: torch.special.entr(p).sum(-1))
+
+
 def hard(rewards, beta):
     value = None
     for reward in rewards[::-1]:
@@ -352,8 +413,11 @@ SOFT = [
     (averages, "uniform policy"),
     (lambda r, t: soft(r, t) / t, "beta is missing in front"),
     (lambda r, t: soft(r, t, last=3), "none of the usual"),
-    (lambda r, t: soft(r, t, outside=1.0), "none of the usual"),
-    (lambda r, t: soft(r, 1.0), "none of the usual"),
+    (lambda r, t: soft(r, t, outside=1.0), "β is missing in front"),
+    (lambda r, t: soft(r, t, inside=1.0), "β is missing inside"),
+    (lambda r, t: soft(r, 1.0), "in front of logsumexp and inside"),
+    (soft_mean, "entropy of each choice is missing"),
+    (with_p_log_p, "0 · log 0"),
     (writes_into_its_argument, "wrote into its argument"),
     (lambda r, t: soft(r, t).expand(5), "should have shape"),
 ]
@@ -378,6 +442,7 @@ RIGHT = [
     (check.exercise_2, by_recursion),
     (check.exercise_2, lambda p, r, g: [v.float() for v in sweep(p, r, g)]),
     (check.exercise_3, RIGHT_NUMBERS),
+    (check.exercise_3, RIGHT_NUMBERS | {"gamma_of_the_tie": 0.707}),
     (check.exercise_4, gradient),
     (check.exercise_4, in_two_terms),
     (check.exercise_5, never_judges),
@@ -385,6 +450,7 @@ RIGHT = [
     (check.exercise_6, future),
     (check.exercise_6, lambda state: str(future(state))),
     (check.exercise_7, soft),
+    (check.exercise_7, with_entr),
     (check.exercise_7, lambda rewards, beta: soft([r.float() for r in rewards], beta)),
     (check.exercise_7, lambda rewards, beta: float(soft(rewards, beta))),
 ]
