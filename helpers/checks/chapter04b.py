@@ -114,7 +114,8 @@ def exercise_7(q_of_policy: Callable[..., Any]) -> None:
         message = min(far, key=lambda m: far[m])
         if 2 * far[message] >= (got - expected).pow(2).mean():
             message = f"the largest error is {error:.3f}: " + (
-                "check that the next state is worth its mean under target_probs." if error > 0.5 else
+                "check that the next state is worth its mean under target_probs."
+                if error > 0.5 else
                 "if the direction is right, the step size shrinks too fast: the targets have no "
                 "noise here."
             )  # fmt: skip

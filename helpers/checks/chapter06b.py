@@ -77,17 +77,18 @@ def exercise_6(batch_gae: Callable[..., Any]) -> None:
     drawn = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
     drawn[1] += 2
     cases = [(*drawn, mask, g, lam) for g, lam in ((0.9, 0.6), (1.0, 0.95), (0.8, 1.0))]
-    cases.append((*drawn.masked_fill(~mask, torch.nan), mask, 0.9, 0.6))
     expected = [advantages.gae(r, v, m, gamma=g, lam=lam) for r, v, m, g, lam in cases]
     # By hand, γ = 1, λ = 1/2: δ = (½, 0, 1), so A = (½ + ½·½, ½, 1) = (¾, ½, 1).
     # Padded, rewards 0, 1 and values ½, ½: δ = (0, ½), so A = (¼, ½), whatever stands behind.
-    for paid, worth, ends, judged in (
-        ([0.0, 0.0, 2.0], [0.5, 1.0, 1.0], 3, [0.75, 0.5, 1.0]),
-        ([0.0, 1.0, 7.0, 7.0], [0.5, 0.5, 3.0, 3.0], 2, [0.25, 0.5, 0.0, 0.0]),
+    for place, paid, worth, ends, judged in (
+        (0, [0.0, 0.0, 2.0], [0.5, 1.0, 1.0], 3, [0.75, 0.5, 1.0]),
+        (4, [0.0, 1.0, 7.0, 7.0], [0.5, 0.5, 3.0, 3.0], 2, [0.25, 0.5, 0.0, 0.0]),
     ):
         r, v, answer = torch.tensor([[paid], [worth], [judged]], dtype=torch.float64)
-        cases.insert(0, (r, v, torch.arange(len(paid))[None] < ends, 1.0, 0.5))
-        expected.insert(0, answer)
+        cases.insert(place, (r, v, torch.arange(len(paid))[None] < ends, 1.0, 0.5))
+        expected.insert(place, answer)
+    cases.append((*drawn.masked_fill(~mask, torch.nan), mask, 0.9, 0.6))
+    expected.append(expected[1])  # what stands behind the end does not matter
     for (rewards, state_values, inside, gamma, lam), right in zip(cases, expected, strict=True):
         given = (rewards.clone(), state_values.clone(), inside.clone())
         got = batch_gae(*given, gamma, lam)

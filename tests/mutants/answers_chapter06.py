@@ -274,7 +274,8 @@ def gae_with_where(rewards, values, mask, gamma, lam):
 
 def gae_by_products(rewards, values, mask, gamma, lam):
     """Right for any finite padding; nan times 0 is nan."""
-    return chapter06b._wrong_gae(rewards * mask, values * mask, mask, gamma, lam, leaks=("trace",))
+    every = ("paid", "before", "after", "trace")
+    return chapter06b._wrong_gae(rewards * mask, values * mask, mask, gamma, lam, leaks=every)
 
 
 def gae_by_text(rewards, values, mask, gamma, lam):
