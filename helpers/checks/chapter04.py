@@ -1,4 +1,7 @@
-"""Checkers of chapter 04, on-policy and off-policy."""
+"""Checkers of chapter 04, on-policy and off-policy.
+
+Those of the last three exercises are in `chapter04b`.
+"""
 
 import copy
 import functools
@@ -8,20 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import checks, exact, importance, learning, models, moments, tabular, values
-from helpers.worlds import WORD_WORLD as WORLD
-from helpers.worlds import TokenWorld
-
-DEEP = TokenWorld(("a", "b", "."), ("p",), 5, lambda _, texts: [len(x) - 6.0 for x in texts])
-
-
-def _new_policy() -> tabular.TablePolicy:
-    """The new writer of the chapter."""
-    table = tabular.tabulate(models.as_policy(models.word_transformer(WORLD, seed=7)), WORLD)
-    with torch.no_grad():
-        for row, prompt in enumerate(WORLD.prompts):
-            table.logits[row] += torch.cat(values.optimal_values(WORLD, prompt).q_value)
-    return table
+from helpers import checks, importance, learning
+from helpers.checks.chapter04b import DEEP, WORLD
+from helpers.checks.chapter04b import exercise_6 as exercise_6
+from helpers.checks.chapter04b import exercise_7 as exercise_7
+from helpers.checks.chapter04b import exercise_8 as exercise_8
 
 
 def exercise_1(sarsa_step: Callable[..., Any]) -> None:
@@ -162,7 +156,8 @@ def exercise_3(per_decision: Callable[..., Any]) -> None:
     generator = torch.Generator().manual_seed(3)
     for number, (shape, gamma) in enumerate((((6, 4), 0.9), ((3, 7), 1.0))):
         target, behavior, rewards = torch.randn(3, *shape, generator=generator).double()
-        target, behavior = -target.abs(), -behavior.abs()
+        target, behavior = -2 * target.abs(), -2 * behavior.abs()
+        target[0, 0], behavior[0, 0] = -0.1, -4.1  # a ratio above 50, as in section 4.7
         if number == 1:
             target[1, 1] = -torch.inf  # the target cannot write this
         lengths = torch.arange(shape[0]) % shape[1] + 1
@@ -181,31 +176,61 @@ def exercise_3(per_decision: Callable[..., Any]) -> None:
             "nan: a word that π cannot write has ratio 0." if number else "nan: what stands "
             "outside the mask came in. masked_fill replaces it; nan · 0 is nan."
         )  # fmt: skip
-        log_ratio = importance.log_ratios(target, behavior, mask)
-        prefix, whole = importance.prefix_ratios(log_ratio), importance.sequence_ratios(log_ratio)
-        inverted = importance.prefix_ratios(-log_ratio.clamp(min=-700))
-        later = log_ratio.flip(-1).cumsum(-1).flip(-1).exp()
+        expected, mistakes = _weighed(target, behavior, rewards, mask, gamma)
+        if _is_clipped(per_decision):
+            mistakes[CLIPPED] = got
+        size = max(1.0, float(expected.abs()))
+        checks.diagnose(got, expected, mistakes, tolerance=1e-5 * size)
+    assert not _is_clipped(per_decision), CLIPPED
+    checks.passed("4.3", "two batches, with impossible words, large ratios, padding, a discount.")
 
-        def of(weights: Tensor, rewards: Tensor = rewards, mask: Tensor = mask,
-               gamma: float = gamma) -> Tensor:  # fmt: skip
-            return importance.per_decision_returns(weights, rewards, mask, gamma=gamma).mean()
 
-        before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
-        checks.diagnose(got, of(prefix), tolerance=1e-5, mistakes={
-            "the ratio of the whole text: the ordinary estimate.": of(whole[:, None].expand(shape)),
-            "this has each word's own ratio only; the words before it decide whether the state "
-            "is reached.": of(log_ratio.exp()),
-            "the product of ratios stops before word t; word t belongs to it.": of(before),
-            "this has the ratios of the later words; those up to word t count.": of(later),
-            "no ratio is in it: this is the writer's own mean.": of(torch.ones_like(prefix)),
-            "this is a sum of log-ratios; take exp.": of(log_ratio.cumsum(-1)),
-            "the ratio is inverted: π over μ, not μ over π.": of(inverted),
-            "γ is missing: the reward of word t counts γ^(t−1).": of(prefix, gamma=1.0),
-            "the first word is discounted already; it counts γ^0.": of(prefix) * gamma,
-            "this is the sum over the texts; an estimate is their mean.": of(prefix) * shape[0],
-            "divided by the words; divide by the texts.": of(prefix) * shape[0] / mask.sum(),
-        })  # fmt: skip
-    checks.passed("4.3", "two batches, with impossible words, padding and a discount.")
+CLIPPED = "the ratios are clipped; (4.12) has them as they are, however large or small."
+
+
+def _is_clipped(per_decision: Callable[..., Any]) -> bool:
+    """Whether the answer to a text of one word stays although its ratio grows or shrinks."""
+    for sign in (1, -1):
+        found = []
+        for size in (24.0, 25.0):
+            log_ratio = torch.tensor([[sign * size]], dtype=torch.float64)
+            ones = torch.ones_like(log_ratio)
+            answer = per_decision(log_ratio.clamp(max=0), -log_ratio.clamp(min=0), ones, ones > 0,
+                                  1.0)  # fmt: skip
+            found.append(float(checks.as_numbers(answer, shape=(), what="the estimate")))
+        if found[0] == found[1] != 0:
+            return True
+    return False
+
+
+def _weighed(
+    target: Tensor, behavior: Tensor, rewards: Tensor, mask: Tensor, gamma: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The per-decision estimate, and diagnosis → what the usual mistakes give."""
+    log_ratio = importance.log_ratios(target, behavior, mask)
+    prefix, whole = importance.prefix_ratios(log_ratio), importance.sequence_ratios(log_ratio)
+    inverted = importance.prefix_ratios(-log_ratio.clamp(min=-700))
+    later = log_ratio.flip(-1).cumsum(-1).flip(-1).exp()
+
+    def of(weights: Tensor, gamma: float = gamma) -> Tensor:
+        return importance.per_decision_returns(weights, rewards, mask, gamma=gamma).mean()
+
+    before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
+    right, texts = of(prefix), len(mask)
+    return right, {
+        "the ratio of the whole text: the ordinary estimate.": of(whole[:, None].expand_as(prefix)),
+        "this has each word's own ratio only; the words before it decide whether the state "
+        "is reached.": of(log_ratio.exp()),
+        "the product of ratios stops before word t; word t belongs to it.": of(before),
+        "this has the ratios of the later words; those up to word t count.": of(later),
+        "no ratio is in it: this is the writer's own mean.": of(torch.ones_like(prefix)),
+        "this is a sum of log-ratios; take exp.": of(log_ratio.cumsum(-1)),
+        "the ratio is inverted: π over μ, not μ over π.": of(inverted),
+        "γ is missing: the reward of word t counts γ^(t−1).": of(prefix, 1.0),
+        "the first word is discounted already; it counts γ^0.": right * gamma,
+        "this is the sum over the texts; an estimate is their mean.": right * texts,
+        "divided by the words; divide by the texts.": right * texts / mask.sum(),
+    }
 
 
 def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
@@ -216,9 +241,10 @@ def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
+    plain = torch.tensor([0.3, -1.0, 0.8, 0.1, 0.0], dtype=torch.float64)
     small = torch.tensor([0.3, -1.0, 0.8, -torch.inf, 0.0], dtype=torch.float64)
-    cases = [small, small + 900.0, small - 900.0, torch.full((7,), 2.0).double()]
-    ratios = [small.exp(), small.exp(), small.exp(), torch.ones(7).double()]
+    cases = [plain, torch.full((7,), 2.0).double(), small, small + 900.0, small - 900.0]
+    ratios = [plain.exp(), torch.ones(7).double(), small.exp(), small.exp(), small.exp()]
     got = []
     for number, case in enumerate(cases):
         given = case.clone()
@@ -228,10 +254,9 @@ def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
         assert torch.equal(given, case), "the argument was changed."
         got.append(checks.as_numbers(answer, shape=(), what="the effective sample size"))
     expected = torch.stack([importance.effective_sample_size(r) for r in ratios])
-    both = lambda rule: torch.stack([rule(cases[0]), rule(cases[3])])  # noqa: E731
-    unequal = torch.stack([expected[0], expected[3]])
-    checks.diagnose(torch.stack([got[0], got[3]]), unequal, {
-        "this is upside down: (Σρ)² stands above.": 1 / unequal,
+    both = lambda rule: torch.stack([rule(x) for x in cases[:2]])  # noqa: E731
+    checks.diagnose(torch.stack(got[:2]), expected[:2], {
+        "this is upside down: (Σρ)² stands above.": 1 / expected[:2],
         "the sum is not squared.": both(lambda x: x.exp().sum() / (2 * x).exp().sum()),
         "this is 1 / Σρ²: the ratios must be divided by their sum first.": both(
             lambda x: 1 / (2 * x).exp().sum()
@@ -242,7 +267,11 @@ def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
             lambda x: x.sum() ** 2 / (x**2).sum()
         ),
     }, tolerance=1e-5)  # fmt: skip
-    for i, what in ((1, "large log-ratios (overflow)"), (2, "small ones (all ratios are 0)")):
+    assert not got[2].isnan(), (
+        "nan: −∞ is among the log-ratios, where π cannot write a text; subtract the largest, and "
+        "its ratio is 0."
+    )
+    for i, what in ((3, "large log-ratios (overflow)"), (4, "small ones (all ratios are 0)")):
         assert bool(got[i].isfinite()), f"{got[i]} for {what}: subtract the largest one first."
     checks.diagnose(torch.stack(got), expected, {}, tolerance=1e-5)
     checks.passed("4.4", "also for log-ratios of ±900 and for a text that π cannot write.")
@@ -294,157 +323,9 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
             "each estimate is unbiased; the largest of them is not.": 0.0,
         },
     }
-    if checks.predicted_numbers("4.5", answers, expected, mistakes, tolerance=2e-3, relative=True):
+    # Section 4.5 says 1.16 standard errors, a quarter of which is 0.29.
+    tolerance = dict.fromkeys(expected, 2e-3) | {"claim_of_the_largest": 5e-3}
+    if checks.predicted_numbers(
+        "4.5", answers, expected, mistakes, tolerance=tolerance, relative=True
+    ):
         checks.passed("4.5", "a moderate difference a word, and thousands of texts for 100.")
-
-
-def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
-    """`treacherous(target_probs)`: unbiased, nearly always wrong, and the sample ESS is high.
-
-    Args:
-        treacherous: the reader's function, (85, 5) → (85, 5).
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    target, texts = _new_policy(), 1000
-    given = target.logits[0].softmax(-1).detach()
-    answer = treacherous(given)
-    if checks.is_stub("4.6", answer):
-        return
-    assert torch.equal(given, target.logits[0].softmax(-1)), "the argument was changed: clone it."
-    probs = checks.as_numbers(answer, shape=(85, 5), what="the behaviour policy")
-    assert bool((probs > 0).all()), (
-        "some probability is 0: then coverage fails, and the estimate is biased. Small is enough."
-    )
-    assert bool(((probs.sum(-1) - 1).abs() < 1e-6).all()), "each row must sum to 1."
-    problem = moments.off_policy(target, tabular.table_policy(probs, WORLD), WORLD, "praise")
-    mu, rho, reward = problem.probability, problem.ratio, problem.returns
-    rare = torch.zeros(len(mu), dtype=torch.bool)
-    order = mu.argsort()
-    rare[order] = mu[order].cumsum(0) < 1e-5  # none of these in 1,000 texts, 99 times of 100
-    rest = mu[~rare] / mu[~rare].sum()
-    found = moments.of_mean(rest, (rho * reward)[~rare], count=texts, truth=problem.truth)
-    size = moments.expected_sample_size(rest, rho[~rare], count=texts)
-    off = abs(found.bias) - 3 * found.variance**0.5
-    assert abs(found.bias) > 0.02, (
-        f"1,000 texts get to {found.mean:.3f} on average, of {problem.truth:.3f}: what matters is "
-        "still written now and then. It must have a probability below 0.00001 in all."
-    )
-    assert off >= 0.2, (
-        f"nearly always the estimate is near {found.mean:.3f} ± {found.variance**0.5:.3f}, and "
-        f"the exact value is {problem.truth:.3f}: not far enough off. Hide more of the reward."
-    )
-    assert size > 900, (
-        f"the effective sample size is about {size:.0f}: the reader is warned. Keep all other "
-        "texts in the target's own proportions, so that their ratios are equal."
-    )
-    checks.passed(
-        "4.6", f"the estimate says {found.mean:+.2f}, the truth is {problem.truth:+.2f}, "
-        f"the effective sample size {size:.0f} of {texts}. The mean ratio, though, is "
-        f"{rest @ rho[~rare]:.2f}."
-    )  # fmt: skip
-
-
-def exercise_7(q_of_policy: Callable[..., Any]) -> None:
-    """`q_of_policy(record, target_probs, gamma)` is Q of a policy that did not write the record.
-
-    Args:
-        q_of_policy: the reader's function.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    for number, (world, prompt, gamma) in enumerate(((WORLD, "pan", 0.9), (DEEP, "p", 0.6))):
-        tree = learning.token_tree(world, prompt)
-        generator = torch.Generator().manual_seed(number)
-        target = tabular.TablePolicy(world, std=1.5, generator=generator)
-        probs = target.logits[world.prompts.index(prompt)].softmax(-1).detach()
-        writer = tabular.exploring(tabular.TablePolicy(world), world)  # uniform
-        rows = writer.logits[0].softmax(-1).detach()
-        record = learning.write_texts(tree, rows, 12_000, generator=generator, anywhere=True)
-        given = probs.clone()
-        answer = q_of_policy(record, given, gamma)
-        if number == 0 and checks.is_stub("4.7", answer):
-            return
-        assert torch.equal(given, probs), "the target's probabilities were changed."
-        got = checks.as_numbers(answer, shape=tree.shape, what="the table")
-        with torch.no_grad():
-            expected, other, none = (
-                torch.cat(values.policy_values(p, world, prompt, gamma=g).q_value)
-                for p, g in ((target, gamma), (writer, gamma), (target, 0.0))
-            )
-        best = torch.cat(values.optimal_values(world, prompt, gamma=gamma).q_value)
-        undiscounted = torch.cat(values.policy_values(target, world, prompt).q_value).detach()
-        error = float((got - expected).abs().max())
-        if error < 0.05:
-            continue
-        rivals = {
-            "this is near the Q of the record's writer, who chose its words.": other,
-            "this is near Q*: the maximum is not what the target policy does.": best,
-            "γ is missing in front of the next state.": undiscounted,
-            "the next state is missing: these are rewards alone.": none,
-        }
-        far = {m: float((got - t).pow(2).mean()) for m, t in rivals.items()}
-        message = min(far, key=lambda m: far[m])
-        if 2 * far[message] >= (got - expected).pow(2).mean():
-            message = (f"the largest error is {error:.3f}. If the direction is right, the step "
-                       "size shrinks too fast: the targets have no noise here.")  # fmt: skip
-        raise AssertionError(message)
-    checks.passed("4.7", "two worlds, every entry within 0.05 of the exact Q of the target.")
-
-
-def exercise_8(best_behavior: Callable[..., Any]) -> None:
-    """`best_behavior(texts, weights, shape)`: next-word probabilities of a joint distribution.
-
-    Args:
-        best_behavior: the reader's function.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    zeros = TokenWorld(("a", "."), ("p",), 4, lambda _, texts: [x.count("a") < 2 for x in texts])
-    for number, (world, prompt) in enumerate(((WORLD, "praise"), (WORLD, "pan"), (zeros, "p"))):
-        tree, every = learning.token_tree(world, prompt), exact.enumerate_completions(world)
-        generator = torch.Generator().manual_seed(number)
-        policy = tabular.TablePolicy(world, std=1.0, generator=generator)
-        with torch.no_grad():
-            pi = exact.completion_logprobs(policy, world, prompt).exp()
-        reward = exact.rewards(world, prompt)
-        weights = 3.0 * pi * reward.abs()  # not normalised
-        rows = [r[:n] for r, n in zip(every.completion_ids.tolist(), every.lengths.tolist(),
-                                      strict=True)]  # fmt: skip
-        texts, given = learning.read_texts(tree, rows), weights.clone()
-        answer = best_behavior(texts, given, tree.shape)
-        if number == 0 and checks.is_stub("4.8", answer):
-            return
-        assert torch.equal(given, weights), "the weights were changed."
-        got = checks.as_numbers(answer, shape=tree.shape, what="the table")
-        assert not got.isnan().any(), "nan: where the total weight is 0, any row will do but 0 / 0."
-        sums = got.sum(-1)
-        assert not ((sums == 0).any() and ((sums == 0) | ((sums - 1).abs() < 1e-5)).all()), (
-            "a row of zeros: where the total weight is 0 give some distribution, say the uniform."
-        )
-        assert torch.allclose(sums, torch.ones(len(got)).double(), atol=1e-5), (
-            "each row must sum to 1: divide by the weight through its state, not by all weight."
-        )
-        table = tabular.table_policy(got, world)
-        with torch.no_grad():
-            joint = exact.completion_logprobs(table, world, prompt).exp()
-        wanted = weights / weights.sum()
-        if torch.allclose(joint, wanted, rtol=0, atol=1e-6):
-            problem = moments.off_policy(policy, table, world, prompt)
-            found = moments.of_mean(
-                problem.probability, problem.ratio * problem.returns, count=1, truth=problem.truth
-            )
-            assert abs(found.bias) < 1e-5, f"the estimate is biased by {found.bias:.6f}."
-            continue
-        own = policy.logits[world.prompts.index(prompt)].softmax(-1).detach()
-        assert not torch.allclose(got, own, atol=1e-6), "the rewards are not in it: this is π."
-        chosen = torch.tensor([text[0][1] for text in texts])
-        share = torch.stack([wanted[chosen == word].sum() for word in range(len(got[0]))])
-        first = torch.allclose(got[0], share, atol=1e-6)
-        raise AssertionError(
-            "the first word is right and later ones are not: a text weighs on all its words."
-            if first else
-            "the texts are not in proportion to the weights: the share of a word is the weight of "
-            "all texts through it, over that of all texts through its state."
-        )  # fmt: skip
-    checks.passed("4.8", "the texts come out in proportion to π|R|, and (4.18) is reached.")

@@ -99,10 +99,8 @@ def exercise_2(numbers: Mapping[str, Any]) -> None:
             "that is N times, not 1/N times, the variance of one.": 12 * moments.variance,
         },
     }
-    expected = {
-        "derivative": derivative, "squared_score": square,
-        "variance_of_one": moments.variance, "variance_of_twelve": moments.variance / 12,
-    }  # fmt: skip
+    one = moments.variance
+    expected = dict(zip(mistakes, (derivative, square, one, one / 12), strict=True))
     if checks.predicted_numbers("5.2", numbers, expected, mistakes):
         checks.passed("5.2", "all four agree with the enumeration.")
 
@@ -165,6 +163,8 @@ SURROGATES = {
     "all tokens": "divided by the number of all words in the batch: only the number of texts.",
     "padding": "what stands after the end of a text is scored too: use the mask.",
     "last": "the last word of each text is missing: the ending is an action.",
+    "late": "the mask is one place too late: it drops the first word and lets in what follows.",
+    "first": "the first word of each text is missing: ids[:, 0] is the prompt, ids[:, 1] a word.",
     "no judge": "`judged` is not in it: every text is pushed equally.",
     "two means": "a mean of judgements times a mean of scores: pair each text with its own.",
     "probability": "that is the probability of the text, exp(log p): the loss has log p.",
@@ -187,6 +187,8 @@ def _by_definition(
         "all tokens": right * size / mask.sum(),
         "padding": each.expand(mask.shape) / size,
         "last": right * (torch.arange(mask.shape[1]) < lengths - 1),
+        "late": each * torch.cat([0 * mask[:, :1], mask[:, :-1]], dim=1) / size,
+        "first": right * (torch.arange(mask.shape[1]) > 0),
         "no judge": mask / size,
         "two means": each.mean() * mask / size,
         "probability": right * (taken * mask).sum(1, keepdim=True).exp(),
@@ -347,8 +349,10 @@ def exercise_6(variances: Mapping[str, Any]) -> None:
                 "the squared length of a word's score is missing: it is no 1.": 2 * right,
                 "only the chosen logit's part of the score: the other one moves too.": right / 2,
                 "that is its root, the standard deviation.": right**0.5,
-                "each word answers for all that it is paid from there on, not for its own reward "
-                "alone.": strays(paid),
+                "each word is judged by R, the whole reward, not by its own pay alone."
+                if key == "whole"
+                else "each word answers for all that it is paid from there on, "
+                "not for its own reward alone.": strays(paid),
                 "that is the mean over the words: their squares add up.": right / 3,
                 "the future, not the past: G_t begins at t.": strays(
                     [sum(paid[: t + 1]) for t in range(3)]
@@ -418,6 +422,10 @@ def exercise_8(surprise_loss: Loss) -> None:
         bonus = truth - problem.truth  # β ∇H
         words = ascent.score(table, TINY, "p", torch.arange(7))[0].detach()
         own_word = problem.probability @ problem.combine(problem.rewards[:, None] - beta * words)
+        n = (problem.moves >= 0).sum(-1)  # each text's length
+        right, rate = (problem.rewards - beta * logp.detach() / count for count in (1, n))
+        part, short, both = (problem.probability @ (judged[:, None] * problem.scores)
+                             for judged in (right / n, rate, rate / n))  # fmt: skip
         found = _moments(surprise_loss, TINY, size, beta).mean
         if beta:
             checks.diagnose(
@@ -431,6 +439,9 @@ def exercise_8(surprise_loss: Loss) -> None:
                     "divided by the number of texts once too often.": truth / size,
                     "each word is paid its own surprise: sum over the text's.": own_word,
                     "a text's surprise is a sum over words: no mean.": problem.truth + bonus / 2,
+                    "the surprise is divided by the text's length: sum over its words.": short,
+                    "each text is divided by its number of words: a sum belongs there.": part,
+                    "both log p and the surprise are divided by the text's length: no mean.": both,
                 },
                 reveal=False, tolerance=1e-7,
             )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Checkers of chapter 06, baselines and the advantage."""
+"""Checkers of chapter 06, baselines and the advantage.
+
+Those of the last two exercises are in `chapter06b`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import advantages, baselines, checks, estimators, logprobs, tabular, worlds
+from helpers import advantages, baselines, checks, estimators, tabular
+from helpers.checks.chapter06b import SHORT, WORLD
+from helpers.checks.chapter06b import exercise_6 as exercise_6
+from helpers.checks.chapter06b import exercise_7 as exercise_7
 from helpers.estimators import GradientProblem
-
-WORLD = worlds.WORD_WORLD
-SHORT = worlds.TokenWorld(WORLD.words, ("praise",), 3, worlds.adjective_reward)
 
 
 def coin(p: float) -> GradientProblem:
@@ -21,12 +24,6 @@ def coin(p: float) -> GradientProblem:
         rewards=torch.tensor([0.0, 1.0], dtype=torch.float64),
         word_scores=torch.tensor([[-p], [1 - p]], dtype=torch.float64),
         moves=torch.tensor([[0], [1]]),
-    )
-
-
-def _same(given: tuple[Tensor, ...], kept: tuple[Tensor, ...]) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True)), (
-        "the function wrote into its arguments; make new tensors."
     )
 
 
@@ -58,14 +55,27 @@ def exercise_1(others_subtracted: Callable[[Tensor, Tensor], Any]) -> None:
         cases.append((drawn, torch.tensor(ids), torch.tensor(by_loop, dtype=torch.float64)))
     for drawn, prompt_ids, expected in cases:
         given = (drawn.clone(), prompt_ids.clone())
-        got = others_subtracted(*given)
+        try:
+            got = others_subtracted(*given)
+        except RuntimeError as error:
+            raise AssertionError(
+                f"{error}. If you laid the rewards out as (P, K): the prompts need not have the "
+                "same number of texts, nor their texts stand together; use the ids."
+            ) from error
         if checks.is_stub("6.1", got):
             return
-        _same(given, (drawn, prompt_ids))
+        checks.unchanged(given, (drawn, prompt_ids))
         total, size = _same_prompt(drawn, prompt_ids)
         count, prompts = len(drawn), len(prompt_ids.unique())
         squares, _ = _same_prompt((drawn - total / size) ** 2, prompt_ids)
+        seen = list(dict.fromkeys(prompt_ids.tolist()))
         mistakes = {
+            "the answers stand in another order than the texts: sorted by prompt.": (
+                expected[prompt_ids.argsort(stable=True)]
+            ),
+            "the answers stand in another order than the texts: prompt after prompt.": torch.cat(
+                [expected[prompt_ids == prompt] for prompt in seen]
+            ),
             "the mean is too short by 1 − 1/K: the own reward is in what you subtract.": drawn
             - total / size,
             "the scale: the others are K − 1, and you divide their sum by K.": drawn
@@ -160,10 +170,16 @@ def exercise_3(z_scores: Callable[..., Any]) -> None:
         rewards = rewards * torch.tensor([[0.3], [2.0], [1.0]])[: shape[0]]
         rewards = rewards + torch.tensor([[2.0], [-1.0], [0.0]])[: shape[0]]
         given = rewards.clone()
-        got = z_scores(given) if epsilon == 1e-4 else z_scores(given, epsilon)
+        try:
+            got = z_scores(given) if epsilon == 1e-4 else z_scores(given, epsilon)
+        except RuntimeError as error:
+            raise AssertionError(
+                f"{error}. One number a row has shape (P,), and lines up with the columns; "
+                "keepdim=True keeps it (P, 1)."
+            ) from error
         if checks.is_stub("6.3", got):
             return
-        _same((given,), (rewards,))
+        checks.unchanged((given,), (rewards,))
         numbers = checks.as_numbers(got, shape=shape, what="the advantages")
         row, std = rewards - rewards.mean(-1, keepdim=True), rewards.std(-1, keepdim=True)
         root = rewards.var(-1, keepdim=True)
@@ -223,7 +239,7 @@ def exercise_4(excess: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
         got = excess(*given)
         if checks.is_stub("6.4", got):
             return
-        _same(given, (problem.rewards, along, mask))
+        checks.unchanged(given, (problem.rewards, along, mask))
         judged = checks.as_numbers(got, shape=tuple(mask.shape), what="the advantages")
         assert bool(judged.isfinite().all()), "there are infinite or undefined advantages."
         assert bool((judged[~mask].abs() < 1e-6).all()), (
@@ -306,121 +322,3 @@ def exercise_5(bad_case: Mapping[str, Any]) -> None:
         "are asked for. What should the action with the long score earn?"
     )
     checks.passed("6.5", f"leave-one-out has {loo / none:.0f} times the variance.")
-
-
-def _wrong_gae(
-    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float, mistake: str
-) -> Tensor:
-    """Generalised advantages of a padded batch, with one mistake put in."""
-    found: list[Tensor] = []
-    following = torch.zeros_like(values[:, 0])
-    inside = values.masked_fill(~mask, 0.0)
-    before = values if mistake in ("as given", "trace leaks") else inside
-    seen = values if mistake in ("as given", "next leaks") else inside
-    after = torch.cat([seen[:, 1:], torch.zeros_like(seen[:, :1])], dim=1)
-    step, decay = {
-        "swapped": (lam, gamma), "no γ in the trace": (gamma, lam), "no λ": (gamma, gamma),
-        "no γ": (1.0, lam),
-    }.get(mistake, (gamma, gamma * lam))  # fmt: skip
-    for t in reversed(range(values.shape[1])):
-        delta = rewards[:, t] + step * after[:, t] - before[:, t]
-        if mistake == "no V":
-            delta = rewards[:, t] + gamma * after[:, t]
-        if mistake == "δ only":
-            following = torch.zeros_like(following)
-        following = delta + decay * following
-        if mistake not in ("as given", "trace leaks"):
-            following = following * mask[:, t]
-        found.insert(0, following)
-    return torch.stack(found, dim=1) * mask
-
-
-def exercise_6(batch_gae: Callable[..., Any]) -> None:
-    """`batch_gae(rewards, values, mask, gamma, lam)` on texts of different lengths.
-
-    Args:
-        batch_gae: the reader's function.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    mistakes = {
-        "as given": "both leaks are still there: what stands after the end takes part.",
-        "next leaks": "the last word of a short text still bootstraps: V behind the end is 0.",
-        "trace leaks": "what stands after the end still flows back through `following`.",
-        "swapped": "γ and λ are exchanged: δ has γ, the trace has γ λ.",
-        "no γ in the trace": "the trace decays by λ alone; it should by γ λ.",
-        "no λ": "λ is missing: the trace decays by γ λ.",
-        "no γ": "γ is missing: V(s_{t+1}) and the trace are discounted.",
-        "no V": "V(s_t) is not subtracted in δ.",
-        "δ only": "the trace is gone: that is λ = 0, whatever λ is.",
-    }
-    # By hand, γ = 1, λ = 1/2: δ = (½, 0, 1), so A = (½ + ½·½, ½, 1) = (¾, ½, 1).
-    hand = torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor([[0.5, 1.0, 1.0]])
-    lengths = torch.tensor([4, 2, 1, 3, 4])
-    mask = logprobs.mask_from_lengths(lengths, 4)
-    generator = torch.Generator().manual_seed(2)
-    drawn = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
-    paid = drawn[0].masked_fill(~mask, 0.0)
-    cases = [(hand[0].double(), hand[1].double(), torch.ones(1, 3, dtype=torch.bool), 1.0, 0.5)]
-    cases += [(paid, drawn[1] + 2, mask, g, lam) for g, lam in ((0.9, 0.6), (1.0, 0.95), (0.8, 1))]
-    for rewards, state_values, inside, gamma, lam in cases:
-        given = (rewards.clone(), state_values.clone(), inside.clone())
-        got = batch_gae(*given, gamma, lam)
-        if checks.is_stub("6.6", got):
-            return
-        _same(given, (rewards, state_values, inside))
-        numbers = checks.as_numbers(got, shape=tuple(inside.shape), what="the advantages")
-        assert bool((numbers[~inside].abs() < 1e-6).all()), "after the end, return 0."
-        expected = advantages.gae(rewards, state_values, inside, gamma=gamma, lam=lam)
-        if len(rewards) == 1:
-            expected = torch.tensor([[0.75, 0.5, 1.0]], dtype=torch.float64)
-        wrong = {
-            message: _wrong_gae(rewards, state_values, inside, gamma, lam, name)
-            for name, message in mistakes.items()
-        }
-        checks.diagnose(numbers, expected, wrong, tolerance=1e-5)
-    checks.passed("6.6", "one text by hand, five padded ones, three pairs of γ and λ.")
-
-
-def exercise_7(best_baseline: Callable[[Tensor, Tensor], Any]) -> None:
-    """`best_baseline(probs, q_value)`: the b(s) of least variance of a table policy.
-
-    Args:
-        best_baseline: the reader's function.
-    Raises:
-        AssertionError: with a diagnosis.
-    """
-    for world, prompt, std in ((WORLD, "praise", 0.5), (WORLD, "pan", 1.5), (SHORT, "praise", 1.0)):
-        generator = torch.Generator().manual_seed(7)
-        table = tabular.TablePolicy(world, std=std, generator=generator)
-        problem = baselines.table_problem(table, prompt)
-        _, q_value = baselines.exact_values(problem, 5)
-        probs = table.logits[world.prompts.index(prompt)].detach().softmax(-1)
-        given = (probs.clone(), q_value.clone())
-        got = best_baseline(*given)
-        if checks.is_stub("6.7", got):
-            return
-        _same(given, (probs, q_value))
-        numbers = checks.as_numbers(got, shape=(len(probs),), what="the baselines")
-        square = 1 - 2 * probs + probs.pow(2).sum(-1, keepdim=True)
-
-        def weighted(weight: Tensor, q: Tensor = q_value) -> Tensor:
-            return (weight * q).sum(-1) / weight.sum(-1)
-
-        mistakes = {
-            "that is V(s): the squared scores are missing.": weighted(probs),
-            "the probabilities are missing from the two sums.": weighted(square),
-            "that takes the length of the score; it has to be squared.": weighted(
-                probs * square.sqrt()
-            ),
-            "that squares the chosen word's own entry only; the score has one for each word.":
-            weighted(probs * (1 - probs) ** 2),
-            "the sum is not divided by the sum of the weights.": (probs * square * q_value).sum(-1),
-            "that is the plain mean of Q over the words.": q_value.mean(-1),
-            "the words must be weighted by 1 − 2 π + Σ π², not by π (1 − π).": weighted(
-                probs * (1 - probs)
-            ),
-        }  # fmt: skip
-        expected = baselines.best_state_baseline(problem, 5)
-        checks.diagnose(numbers, expected, mistakes, tolerance=1e-5)
-    checks.passed("6.7", "three tables, against the linear system of section 6.5.")

@@ -148,6 +148,10 @@ def prefix(log_ratio):
     return log_ratio.cumsum(-1).exp()
 
 
+def clipped(most):
+    return lambda log_ratio: prefix(log_ratio).clamp(max=most)
+
+
 def before(log_ratio):
     return torch.cat([torch.ones_like(log_ratio[:, :1]), prefix(log_ratio)[:, :-1]], dim=1)
 
@@ -187,10 +191,20 @@ WEIGHERS = [
     (by_multiplying, "nan"),
     (writes_into_its_arguments, "argument was changed"),
     (weigher(prefix, reduce=lambda x: x), "should have shape"),
+    *((weigher(clipped(most)), "are clipped") for most in (1.2, 2.0, 20.0, 1e4)),
+    (weigher(lambda x: x.exp().clamp(max=10.0).cumprod(-1)), "are clipped"),
+    (weigher(lambda x: x.exp().clamp(0.8, 1.28).cumprod(-1)), "are clipped"),
+    (weigher(lambda x: x.clamp(-20, 20).cumsum(-1).exp()), "are clipped"),
+    (weigher(lambda x: prefix(x).clamp(min=1e-8)), "are clipped"),
 ]
 
 
 # ------------------------------------------------------------------- 4.4, effective sample size
+
+
+def by_weights(weights):
+    return weights.sum() ** 2 / (weights**2).sum()
+
 
 SIZES = [
     (lambda x: (2 * x).exp().sum() / x.exp().sum() ** 2, "upside down"),
@@ -198,7 +212,9 @@ SIZES = [
     (lambda x: 1 / (2 * x).exp().sum(), "divided by their sum first"),
     (lambda x: float(len(x)), "number of texts"),
     (lambda x: x.exp().sum() / x.exp().max(), "another measure"),
-    (lambda x: x.sum() ** 2 / (x**2).sum(), "take exp|none of the usual"),
+    (lambda x: x.sum() ** 2 / (x**2).sum(), "take exp"),
+    (lambda x: by_weights((x - x.mean()).exp()), "nan: −∞ is among"),
+    (lambda x: by_weights((x - x.logsumexp(0)).exp()) + 1, "none of the usual"),
     (lambda x: x.exp().sum() ** 2 / (2 * x).exp().sum(), "subtract the largest"),
     (lambda x: x.exp_().sum() ** 2 / (x**2).sum(), "argument was changed"),
 ]
@@ -234,6 +250,9 @@ PREDICTIONS = [
     (TRUE | {"mean_without_coverage": 1.0}, "needs coverage"),
     (TRUE | {"mean_without_coverage": 2.5}, "1/2 over 1"),
     (TRUE | {"claim_of_the_largest": 1.163}, "in standard errors"),
+    (TRUE | {"claim_of_the_largest": 1.16}, "in standard errors"),
+    (TRUE | {"claim_of_the_largest": 0.0725}, "divide the variance"),
+    (TRUE | {"claim_of_the_largest": 0.28}, "none of the usual"),
     (TRUE | {"claim_of_the_largest": 1.163 / 16}, "divide the variance"),
     (TRUE | {"claim_of_the_largest": 0.0}, "the largest of them is not"),
     (TRUE | {"texts_for_100": 8000}, "none of the usual"),
@@ -279,10 +298,20 @@ def hidden_just_enough(target):
     return probs
 
 
+def rare_but_huge(target):
+    probs = avoid(1, 2)(target)
+    probs[0] *= 1 - 1e-3
+    probs[0, 2] += 1e-3
+    return probs
+
+
 BEHAVIORS = [
     (lambda target: target.clone(), "still written now and then"),
     (avoid(1, 2, share=1e-3), "still written now and then"),
     (avoid(2), "Hide more"),
+    (avoid(0), "Hide more"),
+    (avoid(1, 2, share=3e-5), "huge ratios still occur"),
+    (rare_but_huge, "huge ratios still occur"),
     (zeros, "some probability is 0"),
     (lambda target: target * 0.5, "sum to 1"),
     (in_place, "argument was changed"),
@@ -314,6 +343,7 @@ EVALUATORS = [
     (evaluator(learning.best_value, power=0.0), "near Q*"),
     (evaluator(learning.policy_mean, gamma=1.0), "γ is missing"),
     (evaluator(learning.policy_mean, gamma=0.0), "rewards alone"),
+    (evaluator(lambda row, word, state: 9.0), "mean under target_probs"),
     (changes_the_target, "probabilities were changed"),
     (lambda record, probs, gamma: torch.zeros(3), "should have shape"),
 ]
@@ -334,9 +364,9 @@ def by_a_model(record, probs, gamma):
 # -------------------------------------------------------------------- 4.8, the best behaviour
 
 
-def maker(*, weigh=True, first_only=False, row=True, fill=True):
+def maker(*, weigh=True, first_only=False, row=True, fill=True, added=0.0):
     def make(texts, weights, shape):
-        mass = torch.zeros(shape, dtype=torch.float64)
+        mass = torch.full(shape, added, dtype=torch.float64)
         for text, weight in zip(texts, weights, strict=True):
             for state, word, *_ in text[:1] if first_only else text:
                 mass[state, word] += weight if weigh else 1.0
@@ -361,6 +391,8 @@ def normalises_its_argument(texts, weights, shape):
 MAKERS = [
     (maker(weigh=False), "not in proportion"),
     (maker(first_only=True), "later ones are not"),
+    *((maker(added=added), "Add nothing") for added in (1e-2, 1e-4, 1e-6)),
+    (maker(added=1.0), "not in proportion"),
     (maker(row=False), "each row must sum to 1"),
     (maker(fill=False), "nan"),
     (with_rows_of_zeros, "row of zeros"),
@@ -411,6 +443,7 @@ RIGHT = [
     (check.exercise_4, by_logarithms),
     (check.exercise_4, lambda x: torch.tensor(by_logarithms(x))),
     (check.exercise_5, TRUE),
+    (check.exercise_5, TRUE | {"claim_of_the_largest": 0.29}),
     (check.exercise_5, {k: float(f"{v:.3g}") for k, v in TRUE.items()}),
     (check.exercise_6, avoid(1, 2)),
     (check.exercise_6, avoid(1, 2, share=1e-12)),

@@ -123,7 +123,19 @@ def scored_with_the_prompt(logits, ids, judged, mask):
     return -(judged.detach() * (taken * mask).sum(-1)).mean()
 
 
+def mask_moved(logits, ids, judged, mask):
+    """Word t + 1 with the mask of word t."""
+    taken = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    return -(judged.detach() * (taken[:, 1:] * mask[:, :-1]).sum(-1)).mean()
+
+
+def without_the_first(logits, ids, judged, mask):
+    return surrogate(logits, ids, judged, mask & (torch.arange(mask.shape[1]) > 0))
+
+
 LOSSES = [
+    (mask_moved, "one place too late"),
+    (without_the_first, "first word of each text"),
     (two_means_of, "pair each text"),
     (surrogate_of_p, "has log p"),
     (scored_with_the_prompt, "not an action"),
@@ -251,6 +263,8 @@ VARIANCES = [
     ("steady_to_go", 3.5, "the other one moves too"),
     ("steady_to_go", 2.5, "own reward belongs"),
     ("advance_whole", 3.0, "exchange|it is no 1"),
+    ("steady_whole", 1.5, "by R, the whole reward"),
+    ("advance_whole", 4.5, "by R, the whole reward"),
     ("advance_whole", 0.0, "none of the usual"),
     ("advance_to_go", 7.0, "not the past"),
     ("advance_to_go", 4.5, "alone"),
@@ -298,7 +312,20 @@ def surprise_of_mean(logp, rewards, mask, beta, *, axis):
     return -((rewards - beta * mean) * log_p).mean()
 
 
+def surprise_a_word(logp, rewards, mask, beta, *, pay, loss):
+    log_p = (logp * mask).sum(-1)
+    rate = log_p / mask.sum(-1)
+    judged = rewards - beta * (rate if pay else log_p).detach()
+    return -(judged * (rate if loss else log_p)).mean()
+
+
 SURPRISES = [
+    (
+        lambda *given: surprise_a_word(*given, pay=True, loss=False),
+        "surprise is divided by the text's length",
+    ),
+    (lambda *given: surprise_a_word(*given, pay=False, loss=True), "by its number of words"),
+    (lambda *given: surprise_a_word(*given, pay=True, loss=True), "both log p and"),
     (word_by_word, "own surprise"),
     (lambda p, r, m, t: surprise_of_mean(p, r, m, t, axis=0), "no mean"),
     (lambda p, r, m, t: surprise_of_mean(p, r, m, t, axis=1), "no mean"),

@@ -5,6 +5,7 @@ import itertools
 import torch
 
 from helpers.checks import chapter06 as check
+from helpers.checks import chapter06b
 
 # ----------------------------------------------------------------- 6.1 leave one out
 
@@ -55,7 +56,19 @@ def equal_sizes(rewards, ids):
     return rewards - (sums(rewards, ids)[0] - rewards) / (len(ids) / len(ids.unique()) - 1)
 
 
+def grouped(rewards, ids, *, in_order=sorted):
+    judged = by_prompt(rewards, ids)
+    return torch.cat([judged[ids == prompt] for prompt in in_order(set(ids.tolist()))])
+
+
+def as_met(rewards, ids):
+    return grouped(rewards, ids, in_order=lambda _: dict.fromkeys(ids.tolist()))
+
+
 LEAVE = [
+    (grouped, "another order than the texts: sorted"),
+    (as_met, "another order than the texts: prompt after"),
+    (lambda r, i: r.view(4, -1), "same number of texts"),
     (lambda r, i: r - sums(r, i)[0] / sums(r, i)[1], "own reward is in what you subtract"),
     (lambda r, i: r - (sums(r, i)[0] - r) / sums(r, i)[1], "others are K − 1"),
     (lambda r, i: r - (r.sum() - r) / (r.numel() - 1), "mean over all prompts: compare"),
@@ -146,6 +159,8 @@ Z_SCORES = [
         "not a floor",
     ),
     (lambda r, epsilon=1e-4: row_centred(r) / (r.std(-1, keepdim=True) + 1e-4), "a fixed one"),
+    (lambda r, epsilon=1e-4: (r - r.mean(-1)) / (r.std(-1) + epsilon), "keepdim"),
+    (lambda r, epsilon=1e-4: row_centred(r) / (r.std(-1) + epsilon), "keepdim"),
     (lambda r, epsilon=1e-4: -z_scores(r, epsilon), "sign is turned"),
     (lambda r, epsilon=1e-4: r / (r.std(-1, keepdim=True) + epsilon), "nothing is subtracted"),
     (z_writes, "wrote into its arguments"),
@@ -228,14 +243,39 @@ CASES = [
 
 
 def batch_gae(rewards, values, mask, gamma, lam):
+    return leaky(rewards, values, mask, gamma, lam, also_rewards=True)
+
+
+def leaky(rewards, values, mask, gamma, lam, *, also_rewards=False):
+    """The most common half mend: the values are masked, the rewards are not."""
     values = values.masked_fill(~mask, 0.0)
+    if also_rewards:
+        rewards = rewards.masked_fill(~mask, 0.0)
     found, following = [], torch.zeros_like(values[:, 0])
     after = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
     for t in reversed(range(values.shape[1])):
         delta = rewards[:, t] + gamma * after[:, t] - values[:, t]
         following = delta + gamma * lam * following
         found.insert(0, following)
-    return torch.stack(found, dim=1) * mask
+    return torch.stack(found, dim=1).masked_fill(~mask, 0.0)
+
+
+def gae_with_where(rewards, values, mask, gamma, lam):
+    """Two places: no value after the end, and nothing flows back from there."""
+    found, following = [], torch.zeros_like(values[:, 0])
+    worth = torch.where(mask, values, 0.0)
+    after = torch.cat([worth[:, 1:], torch.zeros_like(worth[:, :1])], dim=1)
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * after[:, t] - values[:, t]
+        following = torch.where(mask[:, t], delta + gamma * lam * following, 0.0)
+        found.insert(0, following)
+    return torch.stack(found, dim=1)
+
+
+def gae_by_products(rewards, values, mask, gamma, lam):
+    """Right for any finite padding; nan times 0 is nan."""
+    every = ("paid", "before", "after", "trace")
+    return chapter06b._wrong_gae(rewards * mask, values * mask, mask, gamma, lam, leaks=every)
 
 
 def gae_by_text(rewards, values, mask, gamma, lam):
@@ -255,19 +295,31 @@ def gae_writes(rewards, values, mask, gamma, lam):
 
 
 def wrong_gae(mistake):
-    return lambda r, v, m, g, lam: check._wrong_gae(r, v, m, g, lam, mistake)
+    return lambda *given: chapter06b._wrong_gae(*given, mistake)
+
+
+def leaking(*leaks):
+    return lambda *given: chapter06b._wrong_gae(*given, leaks=leaks)
 
 
 GAES = [
     *(
         (wrong_gae(name), message)
         for name, message in (
-            ("as given", "both leaks"), ("next leaks", "still bootstraps"),
-            ("trace leaks", "flows back"), ("swapped", "exchanged"),
-            ("no γ in the trace", "decays by λ alone"), ("no λ", "λ is missing"),
-            ("no γ", "γ is missing"), ("no V", "not subtracted"), ("δ only", "trace is gone"),
+            ("swapped", "exchanged"), ("no γ in the trace", "decays by λ alone"),
+            ("no λ", "λ is missing"), ("no γ", "γ is missing"), ("no V", "not subtracted"),
+            ("δ only", "trace is gone"),
         )
     ),
+    (leaking("paid", "before", "after", "trace"), "both leaks"),
+    (leaking("before", "after", "trace"), "both leaks.*values"),
+    (leaking("paid", "after", "trace"), "both leaks.*rewards"),
+    (leaking("after"), "still bootstraps"),
+    (leaking("paid", "before", "after"), "still bootstraps"),
+    (leaking("paid", "before", "trace"), "what stands after the end still flows"),
+    (leaking("before", "trace"), "values after the end still flow"),
+    (leaky, "rewards after the end still flow"),
+    (gae_by_products, "nan . 0 is nan"),
     (gae_writes, "wrote into its arguments"),
     (lambda r, v, m, g, lam: batch_gae(r, v, m, g, lam) + (~m), "after the end, return 0"),
     (lambda r, v, m, g, lam: batch_gae(r, v, m, g, lam)[:, :2], "should have shape"),
@@ -343,6 +395,7 @@ RIGHT = [
     (check.exercise_5, case([0.98, 0.01, 0.01], [-1.0, 0.0, 0.0])),
     (check.exercise_5, case(torch.tensor([0.01, 0.98, 0.01]), torch.tensor([-0.1, -2.0, 0.0]))),
     (check.exercise_6, batch_gae),
+    (check.exercise_6, gae_with_where),
     (check.exercise_6, gae_by_text),
     (check.exercise_6, lambda r, v, m, g, lam: batch_gae(r.float(), v.float(), m, g, lam)),
     (check.exercise_7, best_baseline),

@@ -5,6 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+
+from helpers import checks
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,3 +56,28 @@ def test_every_exercise_has_wrong_and_right_answers():
         checks = {getattr(chapter.check, n) for n in dir(chapter.check) if n.startswith("exercise")}
         assert {check for check, _, _ in chapter.WRONG} == checks
         assert {check for check, _ in chapter.RIGHT} == checks
+
+
+def test_an_answer_of_nan_alone_is_no_mistake_that_gives_nan():
+    nothing = torch.full((2,), torch.nan).double()
+    with pytest.raises(AssertionError, match="none of the usual"):
+        checks.diagnose(nothing, torch.ones(2), {"this gives nan": nothing})
+    with pytest.raises(AssertionError, match="this gives nan"):
+        half = torch.tensor([2.0, torch.nan]).double()
+        checks.diagnose(half, torch.ones(2), {"this gives nan": half})
+
+
+def test_a_number_has_its_own_tolerance_and_a_mistake_a_share_of_its_own():
+    def judge(a, b):
+        return checks.predicted_numbers(
+            "0.0", {"a": a, "b": b}, {"a": 1.0, "b": 0.1}, {"b": {"ten times": 1.0}},
+            tolerance={"a": 1e-3, "b": 1e-2}, relative=True,
+        )  # fmt: skip
+
+    assert judge(1.0009, 0.1009)
+    with pytest.raises(AssertionError, match="a: this is not"):
+        judge(1.002, 0.1)
+    with pytest.raises(AssertionError, match="b: this is not"):
+        judge(1.0, 0.102)
+    with pytest.raises(AssertionError, match="b: ten times"):
+        judge(1.0, 1.009)
