@@ -279,6 +279,14 @@ def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
         },
         tolerance=NEAR,
     )
+    _more_logits(min_p_probs, logits, expected)
+    checks.passed("1.4", "renormalised, zero elsewhere, any shape, row by row.")
+
+
+def _more_logits(
+    min_p_probs: Callable[[Tensor, float], Any], logits: Tensor, expected: Tensor
+) -> None:
+    """Uneven rows, the extremes of min_p, lower logits, and other shapes."""
     uneven = torch.tensor([[9.0, 1, 1, 1, 1], [3, 2.5, 2, 1.5, 1]], dtype=torch.float64)
     by_hand = torch.tensor([[1.0, 0, 0, 0, 0], [1 / 3, 2.5 / 9, 2 / 9, 1.5 / 9, 0]]).double()
     row_by_row = checks.as_numbers(min_p_probs(uneven.log(), 0.4), shape=(2, 5), what="uneven rows")
@@ -295,7 +303,7 @@ def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
         tolerance=NEAR,
     )
     top = torch.eye(5, dtype=torch.float64)[[0, 1]]
-    for min_p, answer in ((1e-9, full), (1.0, top)):
+    for min_p, answer in ((1e-9, logits.softmax(-1)), (1.0, top)):
         whole = checks.as_numbers(min_p_probs(logits, min_p), shape=(2, 5), what=f"{min_p=}")
         strict = (
             "at min_p = 1 nothing is left: “at least” keeps what equals the threshold: >=, not >."
@@ -312,7 +320,6 @@ def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
         part = checks.as_numbers(min_p_probs(values, 0.4), shape=shape, what=f"logits {shape}")
         answer = expected[0] if shape == (5,) else expected[None]
         checks.diagnose(part, answer, {}, tolerance=NEAR)
-    checks.passed("1.4", "renormalised, zero elsewhere, any shape, row by row.")
 
 
 def exercise_5(answers: Mapping[str, Any]) -> None:
