@@ -308,8 +308,9 @@ def _more_logits(
         strict = (
             "at min_p = 1 nothing is left: “at least” keeps what equals the threshold: >=, not >."
         )
-        nothing = {strict: torch.full_like(top, math.nan), f"{strict} ": 0 * top}
-        checks.diagnose(whole, answer, nothing if min_p == 1.0 else {}, tolerance=NEAR)
+        assert min_p < 1.0 or not whole.isnan().all(), strict  # no word left: 0 / 0
+        nothing = {strict: 0 * top} if min_p == 1.0 else {}
+        checks.diagnose(whole, answer, nothing, tolerance=NEAR)
     lower = checks.as_numbers(min_p_probs(logits - 200, 0.4), shape=(2, 5), what="lower logits")
     assert torch.allclose(lower, expected, rtol=0, atol=1e-4), (
         "with 200 less on every logit, which changes no probability, the answer is another: the "

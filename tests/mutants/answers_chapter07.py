@@ -174,7 +174,7 @@ MOVES = [
     ("idle_move", 0.2, "none of the usual"),
     ("idle_move", -0.67, "no sign"),
     ("self_mean_gradient", -0.875, "no sign"),
-    ("self_mean_gradient", 0.87, "none of the usual"),
+    ("self_mean_gradient", 0.87, "more digits"),
     ("self_mean_move", -1.0, "no sign"),
     ("hundredfold_sgd", -2, "no sign"),
 ]
