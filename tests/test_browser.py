@@ -1,7 +1,7 @@
 """The course as a reader meets it: `make lab`, a browser, Run All, and the widgets by hand.
 
 Chapter 00 runs whole, as a reader's first Run All does. Of the other chapters the pages hold the
-text, the widgets and the cells that these need (see `widget_cells`); nbval runs their other cells,
+text, the widgets and the cells that these need (`tools/needed_cells.py`); nbval runs the others,
 and seven whole notebooks side by side would take a browser most of the time that the tests have.
 
 CHROMIUM=<path> chooses the browser, SCREENSHOTS=<dir> keeps a picture of each stage, and
@@ -26,7 +26,10 @@ from urllib.parse import parse_qs, urlsplit
 import nbformat
 import psutil
 import pytest
-import widget_cells
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import needed_cells  # noqa: E402
 
 try:
     from playwright.sync_api import Locator, Page, expect, sync_playwright
@@ -118,7 +121,7 @@ def copy_course(folder: Path) -> Path:
         for cell in cells:
             cell.outputs, cell.execution_count = [], None
         if chapter != FIRST:
-            kept = widget_cells.needed([cell.source for cell in cells]) or [0]  # 0: the set-up
+            kept = needed_cells.needed([cell.source for cell in cells]) or [0]  # 0: the set-up
             left_out = {cell.id for number, cell in enumerate(cells) if number not in kept}
             notebook.cells = [cell for cell in notebook.cells if cell.id not in left_out]
         nbformat.write(notebook, folder / chapter)

@@ -57,7 +57,7 @@ def test_every_test_belongs_to_a_stage_that_is_run():
         " ".join(command) for stage in run_tests.STAGES for command in run_tests.commands(stage)
     ]
     assert any("notebooks/00_start_here.ipynb" in line and "--nbval-lax" in line for line in lines)
-    assert any("notebooks/solutions/00_start_here.ipynb" in line for line in lines)
+    assert any("build/solutions/00_start_here.ipynb" in line for line in lines)
     for marker in ("-m not mutants and not browser", "-m mutants", "-m browser"):
         assert any(marker in line for line in lines)
 

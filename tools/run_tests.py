@@ -3,8 +3,9 @@
     python tools/run_tests.py [stage …]
 
 Stages, in this order: lint, unit, mutants, notebooks, browser. All are run even if one fails; the
-exit status is 1 then. The notebooks stage executes every cell of the readers' notebooks and of the
-solutions; the browser stage runs chapter 00 in JupyterLab, and the widgets of the others.
+exit status is 1 then. The notebooks stage executes every cell of the readers' notebooks, and the
+solutions and checks with the cells that these need; the browser stage runs chapter 00 in
+JupyterLab, and the widgets of the others.
 """
 
 import os
@@ -26,7 +27,8 @@ PARALLEL = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 def commands(stage: str) -> list[list[str]]:
     """The command lines of a stage."""
     names = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-    notebooks = [f"notebooks/{folder}{name}" for name in names for folder in ("", "solutions/")]
+    folders = ("notebooks", "build/solutions")  # the latter made by the line before
+    notebooks = [f"{folder}/{name}" for name in names for folder in folders if name < "90"]
     return {
         "lint": [
             [sys.executable, "-m", "ruff", "check", "."],
@@ -45,7 +47,10 @@ def commands(stage: str) -> list[list[str]]:
         ],
         "unit": [[*PYTEST, "-m", "not mutants and not browser", "-n", "2", "tests"]],
         "mutants": [[*PYTEST, "-m", "mutants", "-n", "2", "tests/mutants"]],
-        "notebooks": [[*NBVAL, *PARALLEL, *notebooks]],
+        "notebooks": [
+            [sys.executable, "tools/needed_cells.py"],
+            [*NBVAL, *PARALLEL, *notebooks],
+        ],
         "browser": [[*PYTEST, "-rs", "-s", "-m", "browser", "tests/test_browser.py"]],
     }[stage]
 

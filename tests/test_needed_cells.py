@@ -1,13 +1,17 @@
-"""The cells that a widget needs: by hand, and in the chapters."""
+"""The cells that widgets and solutions need: by hand, and in the chapters."""
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-import widget_cells
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+sys.path.insert(0, str(NOTEBOOKS.parent / "tools"))
+
+import needed_cells  # noqa: E402
+
 CHAPTERS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name < "90"]
 
 
@@ -30,15 +34,31 @@ CHAPTERS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name < "9
     ],
 )  # fmt: skip
 def test_what_a_widget_needs_by_hand(cells, expected):
-    assert widget_cells.needed(cells) == expected
+    assert needed_cells.needed(cells) == expected
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_widget_of_a_chapter_is_found_and_the_rest_is_left_out(path):
     notebook = nbformat.read(path, as_version=4)
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    kept = widget_cells.needed(sources)
+    kept = needed_cells.needed(sources)
     shown = [k for k, source in enumerate(sources) if re.search(r"^widgets\.[A-Z]", source, re.M)]
     assert set(shown) <= set(kept)
     assert shown or path.name < "01", "a chapter without a widget: is that meant?"
     assert len(kept) < len(sources) / 3, "the browser would run most of the chapter"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_every_cell_of_the_solutions_is_run_there_or_with_the_readers_notebook(path):
+    def sources(notebook):
+        return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+    solved = nbformat.read(path.parent / "solutions" / path.name, as_version=4)
+    everything = sources(solved)
+    kept = sources(needed_cells.for_solutions(solved))
+    readers = sources(nbformat.read(path, as_version=4))
+    assert set(everything) <= {*kept, *readers}
+    assert sum("check.exercise_" in source for source in kept) == len(
+        re.findall(r"check\.exercise_", "".join(everything))
+    )
+    assert len(kept) < len(everything)

@@ -1,14 +1,22 @@
-"""The part of a notebook that its widgets need, which the browser runs instead of all of it.
+"""The part of a notebook that some of its cells need: its widgets, or its solutions.
 
-A widget cell ends in `widgets.Something(…)`. It needs the earlier cells that bind or change the
-names it uses; those need theirs, and so on to the set-up cell. Not seen is what a function does to
-its arguments, and how many random numbers the cells in between have drawn.
+A cell needs the earlier cells that bind or change the names it uses; those need theirs, and so on
+to the set-up cell. Not seen is what a function does to its arguments, and how many random numbers
+the cells in between have drawn.
+
+    python tools/needed_cells.py    writes build/solutions: what the solutions and checks need
 """
 
 import ast
 import re
 import symtable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+SOLUTIONS = ROOT / "build" / "solutions"
 
 WIDGET = re.compile(r"widgets\.[A-Z]\w*\(")
 REBINDS = (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
@@ -48,19 +56,36 @@ def changes(statement: ast.AST) -> set[str]:
     return {match[1] for place in places if (match := re.match(r"(\w+)[.\[]", place))}
 
 
-def needed(sources: Sequence[str]) -> list[int]:
-    """Which code cells the widgets of a notebook need, themselves included, in order."""
+def needed(sources: Sequence[str], wanted: Callable[[str], bool] = is_widget) -> list[int]:
+    """Which code cells of a notebook are wanted or needed by one that is, in order."""
     cells = [ast.parse(source).body for source in sources]
     imports = [s for cell in cells for s in cell if isinstance(s, ast.Import | ast.ImportFrom)]
     modules = set().union(*map(binds, imports))
-    kept, wanted = [], set()
+    kept: list[int] = []
+    names: set[str] = set()  # that later cells read
     for number in reversed(range(len(cells))):
         touched = set().union(*(binds(s) | (changes(s) - modules) for s in cells[number]))
-        if not (is_widget(sources[number]) or touched & wanted):
+        if not (wanted(sources[number]) or touched & names):
             continue
         kept.append(number)
         for statement in reversed(cells[number]):
             if isinstance(statement, REBINDS):
-                wanted -= binds(statement)
-            wanted |= reads(statement)
+                names -= binds(statement)
+            names |= reads(statement)
     return kept[::-1]
+
+
+def for_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The code cells of a notebook that its solutions and their checks need, and no text."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in cells]
+    solved = {c.source for c in cells if "solution" in c.metadata.get("tags", [])}
+    kept = needed(sources, lambda s: s in solved or "check.exercise_" in s)
+    notebook.cells = [cells[number] for number in kept]
+    return notebook
+
+
+if __name__ == "__main__":
+    SOLUTIONS.mkdir(parents=True, exist_ok=True)
+    for path in (ROOT / "notebooks" / "solutions").glob("0*.ipynb"):
+        nbformat.write(for_solutions(nbformat.read(path, as_version=4)), SOLUTIONS / path.name)
