@@ -1,11 +1,12 @@
 """What makes the loop fast, switched on one device after the other, with the work counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from helpers import rollout, train
 from helpers.models import LanguageModel
@@ -55,19 +56,36 @@ def ladder(
     }  # fmt: skip
 
 
+@contextmanager
+def inputs_read(model: nn.Module) -> Iterator[list[torch.Size]]:
+    """Note what goes into a network, call by call.
+
+    Args:
+        model: any causal LM of `transformers`.
+    Returns:
+        A context manager; its list grows by the (rows, positions) of each call.
+    """
+    shapes: list[torch.Size] = []
+    counter = model.register_forward_pre_hook(
+        lambda _, given, named: shapes.append(named.get("input_ids", *given[:1]).shape),
+        with_kwargs=True,
+    )
+    try:
+        yield shapes
+    finally:
+        counter.remove()
+
+
 def _step(loop: train.Loop, crowded: float, advantages: Tensor) -> Work:
     """Write and credit, with a counter before the network."""
-    counts: list[int] = []
-    counter = loop.lm.model.register_forward_pre_hook(
-        lambda module, args, given: counts.append(given["input_ids"].numel()), with_kwargs=True
-    )
     usual, rollout.CROWDED = rollout.CROWDED, crowded
     try:
-        _, batch, texts = loop.write(torch.Generator().manual_seed(loop.config.seed))
-        to_write, calls = sum(counts), len(counts)
-        loop.credit(batch, advantages)
+        with inputs_read(loop.lm.model) as shapes:
+            _, batch, texts = loop.write(torch.Generator().manual_seed(loop.config.seed))
+            calls = len(shapes)
+            loop.credit(batch, advantages)
     finally:
         rollout.CROWDED = usual
-        counter.remove()
+    counts = [shape.numel() for shape in shapes]
     slopes = [p.grad.flatten() for p in loop.lm.model.parameters() if p.grad is not None]
-    return Work(texts, -torch.cat(slopes), (to_write, sum(counts[calls:])))
+    return Work(texts, -torch.cat(slopes), (sum(counts[:calls]), sum(counts[calls:])))

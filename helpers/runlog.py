@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,25 @@ def load(path: str | Path) -> list[dict[str, float]]:
                 f"{len(header)} columns ({error})."
             ) from error
     return found
+
+
+def save(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]], about: dict[str, Any],
+    *, digits: int = 8,
+) -> None:  # fmt: skip
+    """Write a table of numbers, and beside it where they come from.
+
+    Args:
+        path: of the CSV; the JSON has its name.
+        columns: names.
+        rows: one number a column.
+        about: of `provenance`.
+        digits: that count.
+    """
+    lines = [",".join(f"{number:.{digits}g}" for number in row) for row in rows]
+    _write(path, "\n".join([",".join(columns), *lines]) + "\n")
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    _write(path.with_suffix(".json"), text + "\n")
 
 
 def _read(path: Path) -> list[list[str]]:

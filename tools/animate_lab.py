@@ -8,9 +8,10 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import record_lab
 from PIL import Image
 
-from helpers import models, plotting, train, widgets, worlds
+from helpers import plotting, widgets
 from helpers.plotting.chapter06 import LINES
 
 FILE = Path(__file__).resolve().parent.parent / "figures" / "laboratory.gif"
@@ -19,17 +20,6 @@ TEXTS = 3  # of each run that are shown
 WIDE = 92  # letters a line
 DPI = 110
 MILLISECONDS, AT_THE_END = 350, 4000
-
-
-def run(preset: str) -> list[dict[str, Any]]:
-    """What the laboratory keeps of every step of a preset, as it is when Run is pressed."""
-    choices = widgets.PRESETS[preset]
-    lm, start = models.load(models.REVIEWS_MODEL), models.load(models.REVIEWS_MODEL)
-    records = train.train(
-        lm, worlds.REVIEW_PROMPTS, widgets.LM_REWARDS[choices["reward"]],
-        widgets.laboratory_config(**choices), ref_policy=start,
-    )  # fmt: skip
-    return [widgets.observed(record, reviews=True) for record in records]
 
 
 def frame(runs: dict[str, list[dict[str, Any]]], step: int) -> Image.Image:
@@ -68,7 +58,7 @@ def picture(figure: plotting.Figure) -> Image.Image:
 def main() -> None:
     """Train, draw, and write the film."""
     plotting.use_style()
-    runs = {label: run(preset) for preset, label in FILMED.items()}
+    runs = {label: record_lab.one_seed(preset, 0) for preset, label in FILMED.items()}
     last = max(len(records) for records in runs.values()) - 1
     frames = [frame(runs, step) for step in [*range(0, last, 2), last]]
     palette = frames[-1].quantize(64)

@@ -6,7 +6,6 @@ Names are numbers in the CSVs, and listed in the JSONs beside them. Read them wi
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +15,12 @@ from typing import Any
 import torch
 
 from helpers import advantages, exact, models, rollout, runlog, settings, train, worlds
+from helpers.widgets.recordings import BUGS, RUNS
 
-RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
 SEEDS = 5
 
 # ------------------------------------------------------------------------------ planted bugs
 
-BUGS = ("none", "EOS not scored", "temperature", "shifted", "other order")
 STEPS, GROUP_SIZE, LR, MODEL_SEED, HOT = 60, 16, 3e-3, 7, 2.0
 
 
@@ -78,7 +76,8 @@ def record_bugs(folder: Path) -> None:
         for step, numbers in enumerate(broken_run(bug, seed))
     ]  # fmt: skip
     columns = ("bug", "seed", "step", "objective", "mismatch", "excess", "loss")
-    write(folder / "chapter07_bugs.csv", columns, rows, about, started)
+    about["wall_seconds"] = round(time.perf_counter() - started, 1)
+    runlog.save(folder / "chapter07_bugs.csv", columns, rows, about)
 
 
 # --------------------------------------------------------------------------------- baselines
@@ -123,19 +122,8 @@ def record_baselines(folder: Path) -> None:
             print(f"{name:20} + {shift:g}: {found}", flush=True)
             rows += [[number, shift, seed, steps] for seed, steps in enumerate(found)]
     columns = ("baseline", "shift", "seed", "steps")
-    write(folder / "chapter07_baselines.csv", columns, rows, about, started)
-
-
-def write(
-    path: Path, columns: tuple[str, ...], rows: list[list[float]], about: dict[str, Any],
-    started: float,
-) -> None:  # fmt: skip
-    """A CSV of numbers, and where they come from beside it."""
-    lines = [",".join(f"{number:.8g}" for number in row) for row in rows]
-    path.write_text("\n".join([",".join(columns), *lines]) + "\n", encoding="utf-8")
     about["wall_seconds"] = round(time.perf_counter() - started, 1)
-    text = json.dumps(about, indent=1, ensure_ascii=False)
-    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    runlog.save(folder / "chapter07_baselines.csv", columns, rows, about)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ seeds at the end. Read the CSV with `runlog.load`.
 
 import argparse
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -40,11 +39,7 @@ def main() -> None:
     for preset in options.presets:
         started = time.perf_counter()
         runs = [one_seed(preset, seed) for seed in range(options.seeds)]
-        lines = [",".join(COLUMNS)]
-        for records in runs:
-            lines += [",".join(f"{record[name]:.5g}" for name in COLUMNS) for record in records]
-        path = widgets.record_file(preset, options.folder)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = [[record[name] for name in COLUMNS] for records in runs for record in records]
         ends = {
             name: sorted(sum(r[name] for r in run[-LAST:]) / len(run[-LAST:]) for run in runs)
             for name in COLUMNS[2:]
@@ -57,8 +52,7 @@ def main() -> None:
             samples={"before": runs[0][0]["samples"], "after": runs[0][-1]["samples"]},
             wall_seconds=round(time.perf_counter() - started, 1),
         )  # fmt: skip
-        text = json.dumps(about, indent=1, ensure_ascii=False)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        runlog.save(widgets.record_file(preset, options.folder), COLUMNS, rows, about, digits=5)
         print(preset, about["at_the_end"], f"{about['wall_seconds']} s", flush=True)
 
 

@@ -3,8 +3,7 @@
 Those of whole runs are in `chapter07b`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from helpers import (
     advantages,
     checks,
+    devices,
     exact,
     losses,
     microbatches,
@@ -21,13 +21,12 @@ from helpers import (
     worlds,
 )
 from helpers.checks import chapter07_runs as runs
+from helpers.checks.chapter07b import SHORT, WORLD
 from helpers.checks.chapter07b import exercise_5 as exercise_5
 from helpers.checks.chapter07b import exercise_6 as exercise_6
 from helpers.checks.chapter07b import exercise_7 as exercise_7
 from helpers.checks.chapter07b import exercise_8 as exercise_8
 
-WORLD = worlds.WORD_WORLD
-SHORT = worlds.TokenWorld(WORLD.words, ("praise",), 3, worlds.adjective_reward)
 PROMPT_TOKENS = 4  # <bos> the film was
 LENGTHS = [5, 9, 4, 6, 7, 7, 12, 3, 8, 5, 10, 6]
 PAID = [1.0, 1.0, -1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 2.0, 0.0, 1.0, 1.0]
@@ -45,24 +44,18 @@ def _counted() -> dict[str, float]:
     batch = rollout.pack(words, mask, ids, nothing, nothing, lm.eos_ids, 4)
     judged = advantages.leave_one_out(torch.tensor(PAID).view(3, 4)).reshape(-1)
     rows = (judged != 0).nonzero()[:, 0]
-    seen: list[int] = []
-    counter = lm.model.register_forward_pre_hook(
-        lambda _, given, named: seen.append(named["input_ids"].numel()), with_kwargs=True
-    )
-    try:
-        for share in (False, True):
-            with torch.no_grad():  # a budget of 1: each row alone, without padding
-                parts = list(microbatches.score(lm.model, batch, rows, group_size=4, budget=1,
-                                                share_prompts=share))  # fmt: skip
-            seen.append(-1)
-    finally:
-        counter.remove()
-    cut = seen.index(-1)
+    read: list[float] = []
+    for share in (False, True):
+        with devices.inputs_read(lm.model) as shapes, torch.no_grad():
+            # A budget of 1: each row alone, without padding.
+            parts = list(microbatches.score(lm.model, batch, rows, group_size=4, budget=1,
+                                            share_prompts=share))  # fmt: skip
+        read.append(float(sum(shape.numel() for shape in shapes)))
     return {
         "silent": float(12 - len(rows)),
         "tokens_scored": float(sum(int(part.completion_mask.sum()) for _, part, _, _ in parts)),
-        "read_alone": float(sum(seen[:cut])),
-        "read_shared": float(sum(seen[cut + 1 : -1])),
+        "read_alone": read[0],
+        "read_shared": read[1],
     }
 
 
@@ -151,7 +144,7 @@ def exercise_2(credit: Callable[..., Any]) -> None:
         given = (judged.clone(), *(piece.clone() for piece in pieces))
         kept, before = (judged, *pieces), _flat(lm.model)
         for _ in range(2):  # the second call meets the gradients that the first one left
-            with _rows_read(lm.model) as read:
+            with devices.inputs_read(lm.model) as shapes:
                 got = credit(lm, batch, given[0], list(given[1:]))
             if checks.is_stub("7.2", got):
                 return
@@ -161,22 +154,8 @@ def exercise_2(credit: Callable[..., Any]) -> None:
         left = [w.grad for w in weights]
         truth = exact.objective_gradient(policy, weights, world, prompt).detach()
         _cut_right(found, truth, lm, batch, judged, pieces)
-        _one_piece_at_a_time(found, left, read, max(map(len, pieces)))
+        _one_piece_at_a_time(found, left, [shape[0] for shape in shapes], max(map(len, pieces)))
     checks.passed("7.2", "one piece and many, zeros left out or not: −∇L over all completions.")
-
-
-@contextmanager
-def _rows_read(model: torch.nn.Module) -> Iterator[list[int]]:
-    """How many rows each call of the model gets."""
-    rows: list[int] = []
-    hook = model.register_forward_pre_hook(
-        lambda _, given, named: rows.append(len(named.get("input_ids", *given[:1]))),
-        with_kwargs=True,
-    )
-    try:
-        yield rows
-    finally:
-        hook.remove()
 
 
 def _one_piece_at_a_time(

@@ -118,12 +118,11 @@ def moment_bars(
         number = f"{variance:.{4 if log else 2}f}" if variance < 100 else f"{variance:.1e}"
         label = "▸ " * (name == chosen) + f"{name}   {number}"
         texts.append((-0.03, y, label, {"ha": "right"}))
+        ink = "black" if chosen not in ("", name) else "white"
         if not log and variance > shown:
-            ink = "black" if chosen not in ("", name) else "white"
             texts.append((shown / end, y, "» ", {"ha": "right", "color": ink}))
         if abs(scale - 1) > 1e-6 or angle > 1e-3:
             wrong = f"biased: × {scale:.2f}, {angle:.1f}°"
-            ink = "black" if chosen not in ("", name) else "white"
             texts.append((zero + 0.02, y, wrong, {"color": ink}))
     marks = [*((x / end, text) for x, text in ticks.items()), (zero, "0"), (zero + unit, "1")]
     texts += [(x, floor - 0.2, text, {"ha": "center", "va": "top"}) for x, text in marks]

@@ -74,9 +74,33 @@ def _panel(
     *,
     whole: bool,
 ) -> None:
-    """One quantity over the steps; labels at its lowest and highest value, and at the start."""
+    """One quantity over the steps."""
     for heights, (color, style, width) in zip(curves, looks, strict=False):
         ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=width)
+    frame(ax, curves, exact, steps=steps, whole=whole)
+
+
+def frame(
+    ax: Axes,
+    curves: Sequence[Sequence[float]],
+    exact: float | None,
+    *,
+    steps: int,
+    whole: bool = False,
+    room: float = 0.07,
+    width: float = 1.4,
+) -> None:
+    """Limits of a panel, exact dashes, and labels at the ends of both axes.
+
+    Args:
+        ax: where the curves are drawn.
+        curves: one number a step each.
+        exact: where the dashes are, if there are any.
+        steps: the end of the x axis.
+        whole: show all from 0 to 1.
+        room: above and below, as a share of the height.
+        width: of the dashes.
+    """
     found = [y for heights in curves for y in heights if math.isfinite(y)]
     found += [exact] if exact is not None else []
     found += [0.0, 1.0] if whole or not found else []
@@ -84,8 +108,8 @@ def _panel(
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     if exact is not None:
-        ax.axhline(exact, color=COLORS["exact"], linestyle="--", linewidth=1.4)
-    room = 0.07 * (high - low)
-    ax.set(xlim=(0, steps), ylim=(low - room, high + room))
+        ax.axhline(exact, color=COLORS["exact"], linestyle="--", linewidth=width)
+    margin = room * (high - low)
+    ax.set(xlim=(0, max(steps, 1)), ylim=(low - margin, high + margin))
     label_x(ax, {0: "0", steps: f"step {steps}"})
     label_y(ax, {low: f"{low:.3g}", high: f"{high:.3g}"})

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from helpers.plotting.chapter06 import PALE
+from helpers.plotting.chapter07 import frame
 from helpers.plotting.style import COLORS, SHADES, label_x, label_y
 
 
@@ -64,26 +64,14 @@ def multiples(
             color = COLORS[(roles or {}).get(title, "policy")]
             look = {"color": PALE, "linewidth": 3.0} if k else {"color": color, "linewidth": 1.4}
             ax.plot(range(len(heights)), heights, label=label, zorder=2.2 - 0.1 * k, **look)
-        value = (exact or {}).get(title)
-        _frame(ax, list(curves.values()), value)
+        heights_of = list(curves.values())
+        frame(
+            ax, heights_of, (exact or {}).get(title), steps=max(map(len, heights_of)) - 1,
+            room=0.08, width=1.3,
+        )  # fmt: skip
         if len(curves) > 1:
             ax.legend(fontsize=7.5, frameon=False)
     return figure
-
-
-def _frame(ax: Axes, curves: Sequence[Sequence[float]], value: float | None) -> None:
-    """Limits, exact dashes, and labels at the ends of both axes."""
-    found = [y for heights in curves for y in heights if math.isfinite(y)]
-    found += [value] if value is not None else []
-    low, high = min(found, default=0.0), max(found, default=1.0)
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    if value is not None:
-        ax.axhline(value, color=COLORS["exact"], linestyle="--", linewidth=1.3)
-    room, steps = 0.08 * (high - low), max(map(len, curves)) - 1
-    ax.set(xlim=(0, max(steps, 1)), ylim=(low - room, high + room))
-    label_x(ax, {0: "0", steps: f"step {steps}"})
-    label_y(ax, {low: f"{low:.3g}", high: f"{high:.3g}"})
 
 
 def symptoms(
