@@ -219,7 +219,7 @@ def test_stop_does_not_break_into_the_generators_own_saving():
                 time.sleep(0.01)
                 yield {"step": float(step)}
         finally:
-            for _ in range(70):  # 0.7 s: longer than the grace
+            for _ in range(45):  # 0.45 s: longer than SOON, the grace
                 time.sleep(0.01)
             saved.append("whole")
 
