@@ -13,12 +13,12 @@ class: .venv/.installed     ## the same without outputs and with larger figures,
 test: .venv/.installed      ## run every test and print a summary
 	$(BIN)/python tools/run_tests.py
 
-notebooks: .venv/.installed ## rebuild and execute every notebook from notebooks/src
+notebooks: .venv/.installed ## rebuild and execute every notebook from its text in course/
 	$(BIN)/python tools/build_notebooks.py
 
 figures: .venv/.installed   ## write figures/ from the executed notebooks, and film the laboratory
 	$(BIN)/python tools/make_figures.py
-	$(BIN)/python tools/animate_lab.py
+	$(BIN)/python -m course.ch07_language_model.film
 
 lint: .venv/.installed      ## style, format, types
 	$(BIN)/python tools/run_tests.py lint

@@ -28,9 +28,12 @@ PLAIN = "plain loop"
 PEERS = ("RLOO", "GRPO", PLAIN)
 HALF = "half equal"  # half of the groups of A have equal rewards
 TARGETS = {
-    ("A", "RLOO"): 1.6, ("A", "GRPO"): 1.25, ("B", "RLOO"): 2.4, ("B", "GRPO"): 1.8,
+    ("A", "RLOO"): 1.6,
+    ("A", "GRPO"): 1.25,
+    ("B", "RLOO"): 2.4,
+    ("B", "GRPO"): 1.8,
     (HALF, PLAIN): 2.2,
-}  # fmt: skip
+}
 HEADER = """\
 | workload   | beside     | ms a step         | theirs / ours      | target | tokens/s      \
 | GFLOP a step  | of GEMM   | length        |
@@ -74,8 +77,17 @@ def memories(work: Workload, *, activation: str) -> dict[str, dict[str, float]]:
     """
     found = {}
     for who in ("ours", *PEERS):
-        command = [sys.executable, "-m", "benchmarks.against_trl", "--memory-of", who,
-                   "--workload", work.name, "--activation", activation]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.against_trl",
+            "--memory-of",
+            who,
+            "--workload",
+            work.name,
+            "--activation",
+            activation,
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found[who] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -86,25 +98,32 @@ def row_of(workload: str, peer: str, sides: tuple[Side, Side], peak: float) -> d
     ours, theirs = sides
     ratios = [a / b for a, b in zip(theirs.seconds, ours.seconds, strict=True)]
     return {
-        "workload": workload, "peer": peer, "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2), "ratio_max": round(max(ratios), 2),
-        "target": TARGETS.get((workload, peer), ""), "pairs": len(ratios),
+        "workload": workload,
+        "peer": peer,
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min": round(min(ratios), 2),
+        "ratio_max": round(max(ratios), 2),
+        "target": TARGETS.get((workload, peer), ""),
+        "pairs": len(ratios),
         **{f"our_{key}": value for key, value in ours.numbers(peak).items()},
         **{f"their_{key}": value for key, value in theirs.numbers(peak).items()},
-    }  # fmt: skip
+    }
 
 
 def show(row: dict[str, Any]) -> None:
     """Print one row, ours / theirs."""
-    both = {key: f"{row[f'our_{key}']} / {row[f'their_{key}']}" for key in
-            ("ms", "tokens_per_second", "gflop", "length")}  # fmt: skip
+    both = {
+        key: f"{row[f'our_{key}']} / {row[f'their_{key}']}"
+        for key in ("ms", "tokens_per_second", "gflop", "length")
+    }
     shares = f"{row['our_share_of_gemm_peak']:.0%} / {row['their_share_of_gemm_peak']:.0%}"
     ratio = f"{row['ratio']:.2f} [{row['ratio_min']:.2f}–{row['ratio_max']:.2f}]"
     print(
         f"| {row['workload']:10} | {row['peer']:10} | {both['ms']:>17} | {ratio:18} "
         f"| {row['target']!s:6} | {both['tokens_per_second']:>13} | {both['gflop']:>13} "
-        f"| {shares:>9} | {both['length']:>13} |", flush=True,
-    )  # fmt: skip
+        f"| {shares:>9} | {both['length']:>13} |",
+        flush=True,
+    )
 
 
 def add_memory(held: dict[str, dict[str, float]], row: dict[str, Any]) -> None:

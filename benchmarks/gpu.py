@@ -22,7 +22,8 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from helpers import graphs, models, rollout, runlog, train, worlds
+from course.worlds import tiny_models, word_world
+from helpers import decoding, models, rollout, runlog, settings, train
 
 SHAPES = {  # million parameters: width, layers, heads, vocabulary
     0.1: (64, 2, 4, 256),
@@ -52,17 +53,25 @@ def language_model(million: float, context: int, device: torch.device) -> models
     """A GPT-2 of a size, with random weights and words w0, w1, … as its vocabulary."""
     width, layers, heads, vocabulary = SHAPES[million]
     words = (*(f"w{i}" for i in range(vocabulary - 2)), ".")
-    world = worlds.TokenWorld(words, ("?",), 1, lambda prompts, texts: [0.0] * len(texts))
+    world = word_world.TokenWorld(words, ("?",), 1, lambda prompts, texts: [0.0] * len(texts))
     config = GPT2Config(
-        vocab_size=vocabulary, n_positions=context, n_embd=width, n_layer=layers, n_head=heads,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        vocab_size=vocabulary,
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
         activation_function="gelu_pytorch_tanh",
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = GPT2LMHeadModel(config)
     nn.Module.to(model, device)
-    return models.word_language_model(world, model)
+    return tiny_models.word_language_model(world, model)
 
 
 def timed(work: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
@@ -114,29 +123,42 @@ def measure(million: float, args: argparse.Namespace, device: torch.device) -> l
     """Decode by three routes and whole steps, for one size of model."""
     context = args.prompt + args.new
     lm = language_model(million, context, device)
-    prompts = [" ".join(f"w{(7 * i + j) % 250}" for j in range(args.prompt))
-               for i in range(args.rows // args.group)]  # fmt: skip
+    prompts = [
+        " ".join(f"w{(7 * i + j) % 250}" for j in range(args.prompt))
+        for i in range(args.rows // args.group)
+    ]
     ids, mask = lm.encode(prompts)
     chance = torch.Generator().manual_seed(0)
-    captured = graphs.Decoder(lm.model, capture=device.type == "cuda")
+    captured = decoding.Decoder(lm.model, capture=device.type == "cuda")
 
-    def sample(decoder: graphs.Decoder | None, new: int = args.new) -> None:
+    def sample(decoder: decoding.Decoder | None, new: int = args.new) -> None:
         rollout.sample(
-            lm.model, ids, mask, eos_ids=(), max_new_tokens=new, generator=chance,
-            group_size=args.group, decoder=decoder,
-        )  # fmt: skip
+            lm.model,
+            ids,
+            mask,
+            rollout.SamplingSettings((), new, group_size=args.group),
+            generator=chance,
+            decoder=decoder,
+        )
 
     def generate() -> None:
         lm.model.generate(
             input_ids=ids.repeat_interleave(args.group, 0),
-            attention_mask=mask.repeat_interleave(args.group, 0).long(), do_sample=True,
-            top_k=0, max_new_tokens=args.new, min_new_tokens=args.new, pad_token_id=0,
-        )  # fmt: skip
+            attention_mask=mask.repeat_interleave(args.group, 0).long(),
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=args.new,
+            min_new_tokens=args.new,
+            pad_token_id=0,
+        )
 
-    config = train.Config(
-        prompts_per_step=len(prompts), group_size=args.group, max_new_tokens=args.new,
-        tokens_per_micro_batch=65536 if device.type == "cuda" else 4096, lr=1e-6,
-    )  # fmt: skip
+    config = settings.Config(
+        prompts_per_step=len(prompts),
+        group_size=args.group,
+        max_new_tokens=args.new,
+        tokens_per_micro_batch=65536 if device.type == "cuda" else 4096,
+        lr=1e-6,
+    )
 
     def reward(asked: list[str], completions: list[str]) -> list[float]:
         return [float(text.count("1")) for text in completions]
@@ -155,10 +177,20 @@ def measure(million: float, args: argparse.Namespace, device: torch.device) -> l
         found = {name: timed(one, args.repeats, device) for name, one in work.items()}
     found["step"] = timed(loop.step, args.repeats, device)
     return [
-        Row(million, name, rows, args.new, statistics.median(s), min(s), max(s),
-            rows * args.new / statistics.median(s), floor, launches)
+        Row(
+            million,
+            name,
+            rows,
+            args.new,
+            statistics.median(s),
+            min(s),
+            max(s),
+            rows * args.new / statistics.median(s),
+            floor,
+            launches,
+        )
         for name, s in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
@@ -178,9 +210,11 @@ def main() -> None:
     print("parameters  route      seconds [range]        tokens/s  × generate  of bandwidth floor")
     for row in found:
         base = next(r for r in found if r.million == row.million and r.what == "generate")
-        print(f"{row.million:8g} M  {row.what:9} {row.seconds:8.4f} [{row.fastest:.4f}–"
-              f"{row.slowest:.4f}] {row.tokens_per_second:10.0f} {base.seconds / row.seconds:8.2f}"
-              f" {row.bandwidth_floor / row.seconds:12.3f}")  # fmt: skip
+        print(
+            f"{row.million:8g} M  {row.what:9} {row.seconds:8.4f} [{row.fastest:.4f}–"
+            f"{row.slowest:.4f}] {row.tokens_per_second:10.0f} {base.seconds / row.seconds:8.2f}"
+            f" {row.bandwidth_floor / row.seconds:12.3f}"
+        )
         if row.what == "eager" and gpu:
             print(f"            launching its kernels one by one: {row.launch_floor:.4f} s")
     if args.out:
@@ -188,8 +222,8 @@ def main() -> None:
             writer = csv.DictWriter(file, vars(found[0]).keys())
             writer.writeheader()
             writer.writerows(vars(row) for row in found)
-        settings = {name: value for name, value in vars(args).items() if name != "out"}
-        about = runlog.provenance(settings=settings, command="python -m benchmarks.gpu")
+        chosen = {name: value for name, value in vars(args).items() if name != "out"}
+        about = runlog.provenance(settings=chosen, command="python -m benchmarks.gpu")
         args.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
 

@@ -12,9 +12,7 @@ import torch
 from torch import nn
 
 
-def forward_flops(
-    config: Any, *, rows: int, new_tokens: int, all_tokens: int, scored: int
-) -> int:  # fmt: skip
+def forward_flops(config: Any, *, rows: int, new_tokens: int, all_tokens: int, scored: int) -> int:
     """Floating-point operations of the matrix products in one forward pass of a GPT-2.
 
     Padding counts, and so does what the causal mask throws away: both are computed.

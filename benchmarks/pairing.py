@@ -15,7 +15,7 @@ from benchmarks import meters, peers, workloads
 from benchmarks.workloads import GROUP_SIZE, PROMPTS, Workload
 from helpers import logprobs
 from helpers.rollout import RolloutBatch
-from helpers.train import Reward
+from helpers.settings import Reward
 
 
 @dataclass
@@ -124,9 +124,15 @@ def beside_trl(
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = peers.trl_trainer(
-            name, work, asked, workloads.reward,
-            activation=activation, steps=steps + 1, folder=folder, seen=seen,
-        )  # fmt: skip
+            name,
+            work,
+            asked,
+            workloads.reward,
+            activation=activation,
+            steps=steps + 1,
+            folder=folder,
+            seen=seen,
+        )
         their_meter, beside = meters.FlopMeter(trainer.model), Beside()
         trainer.add_callback(beside)
         beside.start()
@@ -157,16 +163,23 @@ def gradient_distance(
     assert torch.equal(mask[:, :width], logprobs.mask_from_lengths(lengths, width))
     zeros = torch.zeros(len(mask), width)
     sampled = RolloutBatch(
-        batch["prompt_ids"][order], batch["prompt_mask"][order].bool(),
-        batch["completion_ids"][order, :width], mask[:, :width], lengths,
-        torch.ones_like(lengths, dtype=torch.bool), zeros, zeros,
-    )  # fmt: skip
+        batch["prompt_ids"][order],
+        batch["prompt_mask"][order].bool(),
+        batch["completion_ids"][order, :width],
+        mask[:, :width],
+        lengths,
+        torch.ones_like(lengths, dtype=torch.bool),
+        zeros,
+        zeros,
+    )
     judged = batch["advantages"][order]
     if name == "GRPO":
         judged = judged * len(mask) / mask.sum()
     loop = workloads.our_loop(work, asked, activation=activation)
     loop.credit(sampled, judged)
     weights = list(loop.lm.model.parameters())
-    mine, theirs = (torch.cat([g.flatten() for g in grads]) for grads in
-                    ([p.grad for p in weights], seen["gradient"]))  # fmt: skip
+    mine, theirs = (
+        torch.cat([g.flatten() for g in grads])
+        for grads in ([p.grad for p in weights], seen["gradient"])
+    )
     return float((mine - theirs).norm() / theirs.norm())

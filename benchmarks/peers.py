@@ -9,7 +9,7 @@ from transformers import DynamicCache, GPT2LMHeadModel, PreTrainedTokenizerFast
 from benchmarks import workloads
 from benchmarks.workloads import EOS, GROUP_SIZE, LR, MAX_GRAD_NORM, PROMPTS, Workload
 from helpers import advantages, logprobs, losses
-from helpers.train import Reward
+from helpers.settings import Reward
 
 
 class PlainLoop:
@@ -85,9 +85,16 @@ def trl_classes(name: str) -> tuple[Any, Any]:
 
 
 def trl_trainer(
-    name: str, work: Workload, asked: list[str], pay: Reward, *,
-    activation: str, steps: int, folder: str, seen: dict[str, Any] | None = None,
-) -> Any:  # fmt: skip
+    name: str,
+    work: Workload,
+    asked: list[str],
+    pay: Reward,
+    *,
+    activation: str,
+    steps: int,
+    folder: str,
+    seen: dict[str, Any] | None = None,
+) -> Any:
     """TRL's trainer with what our loop does too: one update a batch, no KL term, no schedule.
 
     Args:
@@ -119,21 +126,38 @@ def trl_trainer(
             return loss
 
     config = config_class(
-        output_dir=folder, max_steps=steps, per_device_train_batch_size=PROMPTS * GROUP_SIZE,
-        num_generations=GROUP_SIZE, max_completion_length=work.max_new_tokens,
-        steps_per_generation=1, num_iterations=1, temperature=1.0, beta=0.0, learning_rate=LR,
-        lr_scheduler_type="constant", max_grad_norm=MAX_GRAD_NORM, weight_decay=0.0,
-        optim="adamw_torch_fused", use_cpu=True, bf16=False, gradient_checkpointing=False,
-        logging_steps=10**6, save_strategy="no", report_to=[], disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=PROMPTS * GROUP_SIZE,
+        num_generations=GROUP_SIZE,
+        max_completion_length=work.max_new_tokens,
+        steps_per_generation=1,
+        num_iterations=1,
+        temperature=1.0,
+        beta=0.0,
+        learning_rate=LR,
+        lr_scheduler_type="constant",
+        max_grad_norm=MAX_GRAD_NORM,
+        weight_decay=0.0,
+        optim="adamw_torch_fused",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        logging_steps=10**6,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
 
     def pay_trl(prompts: list[str], completions: list[str], **_: Any) -> Any:
         return pay(prompts, completions)
 
     trainer = Watched(
-        model=workloads.starting_model(work, activation=activation), reward_funcs=pay_trl,
-        args=config, train_dataset=Dataset.from_dict({"prompt": asked}),
+        model=workloads.starting_model(work, activation=activation),
+        reward_funcs=pay_trl,
+        args=config,
+        train_dataset=Dataset.from_dict({"prompt": asked}),
         processing_class=workloads.tokenizer(),
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer

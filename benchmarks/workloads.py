@@ -20,7 +20,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from helpers.models import LanguageModel
-from helpers.train import Config, Loop, Reward
+from helpers.settings import Config, Reward
+from helpers.train import Loop
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
@@ -56,9 +57,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     letters.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=letters, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
+        tokenizer_object=letters,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
         padding_side="left",
-    )  # fmt: skip
+    )
 
 
 def new_model(*, activation: str = ACTIVATION, seed: int = 0) -> GPT2LMHeadModel:
@@ -69,10 +73,19 @@ def new_model(*, activation: str = ACTIVATION, seed: int = 0) -> GPT2LMHeadModel
         seed: of the weights. The global random state is left as it was.
     """
     config = GPT2Config(
-        vocab_size=len(VOCABULARY), n_positions=128, n_embd=128, n_layer=4, n_head=4,
-        activation_function=activation, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=EOS, eos_token_id=EOS, pad_token_id=PAD,
-    )  # fmt: skip
+        vocab_size=len(VOCABULARY),
+        n_positions=128,
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        activation_function=activation,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config)
@@ -163,9 +176,13 @@ def half_equal(asked: list[str], completions: list[str]) -> list[float]:
 
 
 def our_loop(
-    work: Workload, asked: list[str], pay: Reward = reward, *,
-    activation: str = ACTIVATION, **settings: Any,
-) -> Loop:  # fmt: skip
+    work: Workload,
+    asked: list[str],
+    pay: Reward = reward,
+    *,
+    activation: str = ACTIVATION,
+    **settings: Any,
+) -> Loop:
     """The project's loop on a workload, with its own copy of the starting weights.
 
     Args:
@@ -173,12 +190,16 @@ def our_loop(
         asked: prompts to draw from.
         pay: the reward.
         activation: of the multilayer perceptrons.
-        settings: of `train.Config`, instead of its defaults.
+        settings: of `settings.Config`, instead of its defaults.
     """
     model = starting_model(work, activation=activation)
     lm = LanguageModel(model, tokenizer(), (EOS,), 128)
     config = Config(
-        prompts_per_step=PROMPTS, group_size=GROUP_SIZE, max_new_tokens=work.max_new_tokens,
-        lr=LR, max_grad_norm=MAX_GRAD_NORM, **settings,
-    )  # fmt: skip
+        prompts_per_step=PROMPTS,
+        group_size=GROUP_SIZE,
+        max_new_tokens=work.max_new_tokens,
+        lr=LR,
+        max_grad_norm=MAX_GRAD_NORM,
+        **settings,
+    )
     return Loop(lm, asked, pay, config)

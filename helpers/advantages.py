@@ -5,8 +5,12 @@ tensors; nothing here carries a gradient, and the loss detaches what it gets.
 Dimensions: P prompts, K completions a prompt, B = P·K completions, T words.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+MEMORY = 0.9  # of a running mean, and of sums that forget: how much a new batch leaves
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -59,6 +63,44 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
     if not epsilon > 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}: equal rewards would give nan.")
     return minus_group_mean(rewards) / (rewards.std(-1, keepdim=True) + epsilon)
+
+
+GROUP_COMPARISONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "group_mean": minus_group_mean,
+    "leave_one_out": leave_one_out,
+    "group_z_score": group_z_score,
+}
+
+
+def compare(name: str, groups: Tensor, *, level: Tensor | float = 0.0) -> Tensor:
+    """Judge each completion: against the others of its group, or against a known level.
+
+    Args:
+        name: of a baseline. One of `GROUP_COMPARISONS` looks at the group, and gives exactly 0
+            where all its rewards are equal; for any other name the level is subtracted.
+        groups: (..., K) float, reward units; a row is a group.
+        level: what was known before these rewards, reward units: 0, a constant, a running mean.
+    Returns:
+        (..., K) float, reward units.
+    Raises:
+        ValueError: a group is too small to be compared within.
+    Source: chapter 06, eqs. (6.2) and (6.6) to (6.8).
+    """
+    if name not in GROUP_COMPARISONS:
+        return groups - level
+    return zero_where_equal(GROUP_COMPARISONS[name](groups), groups)
+
+
+def running_mean(past: Tensor | None, new: Tensor) -> Tensor:
+    """An exponential moving average: `MEMORY` of the past, the rest of the new mean.
+
+    Args:
+        past: () float, what was returned before; None at first.
+        new: float, any shape: the newest rewards, reward units.
+    Returns:
+        () float, reward units.
+    """
+    return new.mean() if past is None else MEMORY * past + (1 - MEMORY) * new.mean()
 
 
 def zero_where_equal(advantages: Tensor, rewards: Tensor) -> Tensor:

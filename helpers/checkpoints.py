@@ -23,14 +23,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from helpers import models
+from helpers import models, settings
 from helpers.models import LanguageModel
 
 KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
 FREE_TO_CHANGE = {  # settings that a resumed run may have changed: they change no number
-    "steps", "checkpoint_every", "tokens_per_micro_batch", "share_prompts",
-    "skip_zero_advantages", "graph_decode",
-}  # fmt: skip
+    "steps",
+    "checkpoint_every",
+    "tokens_per_micro_batch",
+    "share_prompts",
+    "skip_zero_advantages",
+    "graph_decode",
+    "compact_below",
+}
 
 
 @dataclass
@@ -151,8 +156,11 @@ def _fill(state: State, tensors: dict[str, Tensor], model: nn.Module) -> None:
     state.chance = tensors["chance"]
     device = next(model.parameters()).device
     weights = dict(model.named_parameters())
-    state.memory = {name.partition("/")[2]: tensor.to(device)
-                    for name, tensor in tensors.items() if name.startswith("memory/")}  # fmt: skip
+    state.memory = {
+        name.partition("/")[2]: tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith("memory/")
+    }
     for key, tensor in tensors.items():
         kind, _, rest = key.partition("/")
         if kind == "moments":
@@ -210,9 +218,14 @@ def _read_about(newest: Path, older: list[Path]) -> dict[str, Any]:
 
 
 def _check_same_run(newest: Path, known: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if isinstance(known.get("baseline"), str):  # a folder of an older release
+        known = known | {"baseline": settings.new_name(known["baseline"])}
     names = sorted((known.keys() | wanted.keys()) - FREE_TO_CHANGE)
-    changed = [f"{name}: {known.get(name)!r} there, {wanted.get(name)!r} here"
-               for name in names if known.get(name) != wanted.get(name)]  # fmt: skip
+    changed = [
+        f"{name}: {known.get(name)!r} there, {wanted.get(name)!r} here"
+        for name in names
+        if known.get(name) != wanted.get(name)
+    ]
     if changed:
         raise ValueError(
             f"{newest} is of a run with other settings ({'; '.join(changed)}). Choose another "

@@ -117,25 +117,6 @@ def mask_from_lengths(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths.unsqueeze(-1)  # (B, T)
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` over all positions where `mask` is True: one sum over one global count.
-
-    Args:
-        values: any shape, float.
-        mask: same shape, bool.
-    Returns:
-        () float.
-    Raises:
-        ValueError: shapes disagree or nothing is selected.
-    """
-    if values.shape != mask.shape or not mask.any():
-        raise ValueError(
-            f"values {tuple(values.shape)} and mask {tuple(mask.shape)} must have one shape, "
-            "and the mask must select at least one position."
-        )
-    return values.masked_fill(~mask, 0.0).sum() / mask.sum()
-
-
 def entropy(logits: Tensor) -> Tensor:
     """Entropy −Σ_v p_v log p_v of each next-token distribution.
 

@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers import caches, graphs, logprobs, models
-
-LOOK = 16  # tokens between two looks at who has ended, where a look makes a GPU wait; a CPU: 1
-CROWDED = 0.75  # ended rows leave when at most this share of the batch is still being written
+from helpers import decoding, logprobs, models
 
 
 @dataclass(frozen=True)
@@ -34,21 +31,44 @@ class RolloutBatch:
     entropies: Tensor  # (B, T) nats, of the distribution that each token was drawn from
 
 
+@dataclass(frozen=True)
+class SamplingSettings:
+    """From which distribution completions are drawn, how many, and where they end."""
+
+    eos_ids: tuple[int, ...]  # ids that end a completion; empty if only the limit does
+    max_new_tokens: int  # the limit, ≥ 1; a completion cut here has finished == False
+    group_size: int = 1  # completions a prompt; the rows of one prompt are neighbours
+    temperature: float = 1.0  # see `logprobs.sampling_logits`, as for top_k and top_p
+    top_k: int | None = None  # anything but None, like temperature ≠ 1, is another policy
+    top_p: float | None = None
+
+    def logits(self, logits: Tensor) -> Tensor:
+        """The logits that are drawn from.
+
+        Args:
+            logits: (..., V) float, the model's.
+        Returns:
+            (..., V) float, at least float32.
+        """
+        return logprobs.sampling_logits(
+            at_least_float32(logits),
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
 @torch.no_grad()
 def sample(
     model: nn.Module,
     prompt_ids: Tensor,
     prompt_mask: Tensor,
+    settings: SamplingSettings,
     *,
-    eos_ids: tuple[int, ...],
-    max_new_tokens: int,
     generator: torch.Generator | None = None,
     uniforms: Tensor | None = None,
-    decoder: graphs.Decoder | None = None,
-    group_size: int = 1,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    decoder: decoding.Decoder | None = None,
+    compact_below: float = 0.75,
 ) -> RolloutBatch:
     """Sample completions token by token, with a key-value cache.
 
@@ -56,47 +76,44 @@ def sample(
         model: any causal LM of `transformers`. Sampled in eval mode; its mode is restored.
         prompt_ids: (P', P) integer, padded on the left.
         prompt_mask: (P', P) bool, False on padding.
-        eos_ids: ids that end a completion; empty if only the limit does.
-        max_new_tokens: the limit, ≥ 1. A completion cut here has finished == False.
+        settings: the distribution, the limit, the size of a group.
         generator: the only source of chance: `uniforms` are drawn from it.
         uniforms: instead of a generator, (B, max_new_tokens) float64 in [0, 1): the number
             that draws token t of row i, whatever the other rows do.
         decoder: of this model, to decode without waiting for the CPU (on a GPU).
-        group_size: completions a prompt; the rows of one prompt are neighbours.
-        temperature: see `logprobs.sampling_logits`, as are top_k and top_p.
-        top_k: anything but None, like temperature ≠ 1, samples from another policy.
-        top_p: likewise.
+        compact_below: rows that have ended leave the batch when at most this share of it is
+            still being written; 0 keeps them to the end. About speed alone.
     Returns:
         B = P'·group_size completions; T is the longest one's length.
     Raises:
         ValueError: a setting is out of range, prompts are not padded on the left, prompt plus
             limit exceed the context, or the model keeps no key-value cache.
     """
-    _check_prompts(prompt_ids, prompt_mask, eos_ids)
-    check_limits(models.context_length(model), prompt_ids.shape[1], max_new_tokens, group_size)
-    shape = (len(prompt_ids) * group_size, max_new_tokens)
+    _check_prompts(prompt_ids, prompt_mask, settings.eos_ids)
+    check_limits(
+        models.context_length(model),
+        prompt_ids.shape[1],
+        settings.max_new_tokens,
+        settings.group_size,
+    )
+    shape = (len(prompt_ids) * settings.group_size, settings.max_new_tokens)
     if (generator is None) == (uniforms is None) or (
         uniforms is not None and uniforms.shape != shape
     ):
         raise ValueError(f"pass a generator, or uniforms of shape {shape}, and not both.")
     if uniforms is None:
         uniforms = draw_uniforms(shape, generator)
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    uniforms = _on(uniforms, prompt_ids.device)
     was_training = model.training
     model.eval()
     try:
         if decoder is None:
-            token_ids, old_logprobs, entropies = _decode(
-                model, prompt_ids, prompt_mask, eos_ids, group_size, uniforms, settings
-            )
+            written = _decode(model, prompt_ids, prompt_mask, settings, uniforms, compact_below)
         else:
-            token_ids, old_logprobs, entropies = decoder.decode(
-                prompt_ids, prompt_mask, eos_ids, group_size, _on(uniforms, prompt_ids.device),
-                lambda logits, numbers: draw(logits, numbers, settings), tuple(settings.items()),
-            )  # fmt: skip
+            written = decoder.decode(prompt_ids, prompt_mask, settings, uniforms, draw)
     finally:
         model.train(was_training)
-    return pack(prompt_ids, prompt_mask, token_ids, old_logprobs, entropies, eos_ids, group_size)
+    return pack(prompt_ids, prompt_mask, *written, settings.eos_ids, settings.group_size)
 
 
 def draw_uniforms(shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:
@@ -157,27 +174,25 @@ def _decode(
     model: nn.Module,
     prompt_ids: Tensor,
     prompt_mask: Tensor,
-    eos_ids: tuple[int, ...],
-    group_size: int,
+    settings: SamplingSettings,
     uniforms: Tensor,
-    settings: dict,
+    compact_below: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, their log-probabilities and the entropies: (B, limit) each; junk after an end."""
     device, (count, limit) = prompt_ids.device, uniforms.shape
-    uniforms = _on(uniforms, device)
-    eos = torch.tensor(eos_ids, dtype=prompt_ids.dtype, device=device)
+    eos = torch.tensor(settings.eos_ids, dtype=prompt_ids.dtype, device=device)
     written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
-    cache = caches.new_cache(model, room=prompt_ids.shape[1] + limit)
+    cache = decoding.new_cache(model, room=prompt_ids.shape[1] + limit)
     logits = models.forward(
         model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
     ).logits[:, -1]  # (P', V): each prompt is read once,
-    cache.batch_repeat_interleave(group_size)  # and shared by its group
-    logits = logits.repeat_interleave(group_size, dim=0)  # (B, V)
-    mask = prompt_mask.repeat_interleave(group_size, dim=0)
+    cache.batch_repeat_interleave(settings.group_size)  # and shared by its group
+    logits = logits.repeat_interleave(settings.group_size, dim=0)  # (B, V)
+    mask = prompt_mask.repeat_interleave(settings.group_size, dim=0)
     numbers = torch.zeros(2, count, limit, dtype=at_least_float32(logits).dtype, device=device)
-    rows = torch.arange(count, device=device)  # who is still in the batch
+    rows = torch.arange(count, device=device)  # those still in the batch
     alive = torch.ones_like(rows, dtype=torch.bool)
-    look = 1 if device.type == "cpu" else LOOK
+    look = decoding.tokens_between_looks(device)
     for t in range(limit):
         token, logp, entropy = draw(logits, uniforms[rows, t], settings)
         written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
@@ -186,7 +201,7 @@ def _decode(
             left = int(alive.sum())
             if left == 0:
                 break
-            if left <= CROWDED * len(rows):
+            if left <= compact_below * len(rows):
                 keep = alive.nonzero().squeeze(1)
                 cache.batch_select_indices(keep)
                 rows, token, mask, alive = rows[keep], token[keep], mask[keep], alive[keep]
@@ -204,19 +219,21 @@ def _on(uniforms: Tensor, device: torch.device) -> Tensor:
     return uniforms.to(device)
 
 
-def draw(logits: Tensor, uniforms: Tensor, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    logits: Tensor, uniforms: Tensor, settings: SamplingSettings
+) -> tuple[Tensor, Tensor, Tensor]:
     """One token a row: the first at which the summed probabilities exceed the row's number.
 
     Args:
         logits: (B, V) float, the model's.
         uniforms: (B,) float in [0, 1); float64 where the device has it.
-        settings: keywords of `logprobs.sampling_logits`.
+        settings: of the distribution.
     Returns:
         tokens: (B,) int64.
         log-probabilities: (B,) float, nats, of the tokens under what they were drawn from.
         entropies: (B,) float, nats, of what they were drawn from.
     """
-    logp = logprobs.sampling_logits(at_least_float32(logits), **settings).log_softmax(-1)
+    logp = settings.logits(logits).log_softmax(-1)
     probs = logp.exp()  # (B, V)
     summed = probs.to(uniforms.dtype).cumsum(-1)
     threshold = (uniforms * summed[:, -1]).unsqueeze(1)  # rounding may leave the sum off 1
@@ -254,9 +271,13 @@ def pack(
     return RolloutBatch(
         prompt_ids.repeat_interleave(group_size, dim=0),
         prompt_mask.repeat_interleave(group_size, dim=0),
-        token_ids[:, :width].masked_fill(~mask, 0), mask, lengths, finished,
-        old_logprobs, entropies,
-    )  # fmt: skip
+        token_ids[:, :width].masked_fill(~mask, 0),
+        mask,
+        lengths,
+        finished,
+        old_logprobs,
+        entropies,
+    )
 
 
 def completion_logprobs(

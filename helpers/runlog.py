@@ -5,6 +5,7 @@ checkpoint had not reached are written again.
 """
 
 import csv
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -12,12 +13,43 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from helpers.train import Record
+
+@dataclass(frozen=True)
+class Record:
+    """What one step saw, before its weights were moved. Means are over all completions."""
+
+    step: int  # from 0
+    reward: float  # mean of R, without the KL term
+    reward_std: float  # standard deviation of R
+    entropy: float  # Σ_t H(π(·|s_t)), nats a completion: exact in each state that was met
+    nll: float  # −Σ_t log π(x_t|s_t), nats a completion: the same mean, from the tokens alone
+    kl: float  # Σ_t KL(π(·|s_t) ‖ π_ref(·|s_t)), nats a completion; nan without a reference
+    length: float  # tokens, EOS included
+    finished: float  # share that ended before the limit
+    silent: float  # share with advantage 0, which adds nothing to the gradient
+    mismatch: float  # largest |log π scored − log π sampled| of a token, nats: rounding, or a bug
+    grad_norm: float  # of the estimate, before it was clipped
+    seconds: float
+    tokens_per_second: float  # tokens written, over the seconds of the whole step
+    prompts: list[str] = field(repr=False)  # (B,) of this process; so are the next two
+    completions: list[str] = field(repr=False)
+    rewards: list[float] = field(repr=False)
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Names of all that is a number: not the texts and their rewards."""
+        return [each.name for each in dataclasses.fields(cls) if each.repr]
+
+    def numbers(self) -> dict[str, float]:
+        """Each of `columns` with its number."""
+        return {name: getattr(self, name) for name in self.columns()}
+
 
 COLUMNS = Record.columns()
 
@@ -31,10 +63,14 @@ def provenance(**details: Any) -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
     return {
-        "commit": _commit(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "device": device,
-        "threads": torch.get_num_threads(), "python": platform.python_version(), **versions,
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **versions,
         **details,
-    }  # fmt: skip
+    }
 
 
 def record(records: Iterable[Record], path: str | Path, **details: Any) -> Iterator[Record]:
@@ -108,9 +144,13 @@ def load(path: str | Path) -> list[dict[str, float]]:
 
 
 def save(
-    path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]], about: dict[str, Any],
-    *, digits: int = 8,
-) -> None:  # fmt: skip
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[float]],
+    about: dict[str, Any],
+    *,
+    digits: int = 8,
+) -> None:
     """Write a table of numbers, and beside it where they come from.
 
     Args:
@@ -136,8 +176,7 @@ def _read(path: Path) -> list[list[str]]:
 
 def _begin(path: Path, *, keep_below: int) -> None:
     """A file with the header and the rows before a step; a row that was cut off is dropped."""
-    kept = [row for row in _read(path)[1:]
-            if len(row) == len(COLUMNS) and int(row[0]) < keep_below]  # fmt: skip
+    kept = [row for row in _read(path)[1:] if len(row) == len(COLUMNS) and int(row[0]) < keep_below]
     _write(path, "".join(",".join(row) + "\n" for row in (COLUMNS, *kept)))
 
 
@@ -167,8 +206,16 @@ def _write(path: Path, text: str) -> None:
 
 def _commit() -> str:
     """The commit of the course, "-dirty" if files were changed since; "unknown" without git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always",
-               "--dirty", "--abbrev=12", "--exclude=*"]  # fmt: skip
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,21 +1,79 @@
-"""Settings that cannot work are refused before a run begins, in words."""
+"""What decides a run, and a refusal in words of what cannot work, before the run begins."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from helpers import baselines, rollout
+from helpers import rollout
 from helpers.models import LanguageModel
 
-BASELINES = (
-    "none", "constant", "running mean", *baselines.GROUP_COMPARISONS, "learned V(s)",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a reward is compared with."""
+
+    label: str  # for people; names in code have no spaces
+    alone: str = ""  # what a group of one does; "" if it works
+
+
+BASELINES: dict[str, Baseline] = {
+    "none": Baseline("none"),
+    "constant": Baseline("constant"),
+    "running_mean": Baseline("running mean"),  # one level for all prompts
+    "group_mean": Baseline(
+        "group mean with self", "compares a text with itself, and every advantage is 0"
+    ),
+    "leave_one_out": Baseline("leave-one-out", "leaves nobody to compare with"),
+    "group_z_score": Baseline("group z-score", "has no standard deviation"),
+    "learned_value": Baseline("learned V(s)"),
+}
+Reward = Callable[[list[str], list[str]], Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run, but the model, the prompts and the reward."""
+
+    steps: int = 100  # in all, restarts included
+    prompts_per_step: int = 8  # P; no prompt twice in a step while there are enough
+    group_size: int = 16  # K, completions a prompt
+    max_new_tokens: int = 32  # a completion ends here if it has not ended by itself
+    temperature: float = 1.0  # the policy is softmax(logits / temperature): sampled and scored so
+    baseline: str = "leave_one_out"  # one of BASELINES
+    constant: float = 0.0  # of the baseline "constant", reward units
+    gae_lambda: float = 1.0  # of the baseline "learned_value"; below 1 the errors of V are a bias
+    kl_coef: float = 0.0  # β, reward units a nat
+    lr: float = 4e-4  # of AdamW, without weight decay or schedule
+    max_grad_norm: float = 1.0  # a longer gradient is scaled down to this length, which is a bias
+    seed: int = 0  # of prompts and tokens
+    checkpoint_every: int = 20  # steps
+    # The rest is about speed alone: it changes no number, up to rounding.
+    tokens_per_micro_batch: int = 1024  # padding counted; logits take this × vocabulary × 4 bytes
+    share_prompts: bool = True  # read a prompt once a pass, not once a completion
+    skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
+    compact_below: float = 0.75  # ended rows leave if at most this share is still being written
+    graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.decoding`)
+
+    def __post_init__(self) -> None:
+        """Take an old name of a baseline for the new one."""
+        if isinstance(self.baseline, str):
+            object.__setattr__(self, "baseline", new_name(self.baseline))
+
+
 LEAST = {
-    "steps": 0, "prompts_per_step": 1, "group_size": 1, "max_new_tokens": 1,
-    "checkpoint_every": 1, "tokens_per_micro_batch": 1, "seed": 0,
-}  # fmt: skip
+    "steps": 0,
+    "prompts_per_step": 1,
+    "group_size": 1,
+    "max_new_tokens": 1,
+    "checkpoint_every": 1,
+    "tokens_per_micro_batch": 1,
+    "seed": 0,
+}
 
 
 def check(
@@ -30,7 +88,7 @@ def check(
     """Refuse what `train.train` could not do, or would do otherwise than it was meant.
 
     Args:
-        config: a `train.Config`.
+        config: a `settings.Config`.
         lm: the policy.
         prompts: of a run.
         reward: must be callable.
@@ -40,9 +98,7 @@ def check(
         ValueError: the message names the setting, what it is, and what it could be.
     """
     _check_numbers(config)
-    if config.baseline not in BASELINES:
-        raise ValueError(f"no baseline {config.baseline!r}; there are {list(BASELINES)}.")
-    baselines.check(config.baseline, config.group_size)
+    check_baseline(config.baseline, config.group_size)
     if config.prompts_per_step % processes:
         raise ValueError(
             f"prompts_per_step ({config.prompts_per_step}) must be a multiple of the number of "
@@ -81,6 +137,7 @@ def _check_numbers(config: Any) -> None:
         ("constant", "a finite number", finite),
         ("kl_coef", "a finite number, at least 0", lambda x: x >= 0 and finite(x)),
         ("gae_lambda", "a number from 0 to 1", lambda x: 0 <= x <= 1),
+        ("compact_below", "a number from 0 to 1", lambda x: 0 <= x <= 1),
     ):
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
@@ -107,3 +164,82 @@ def _check_reference(lm: LanguageModel, ref_policy: LanguageModel) -> None:
             f"the policy has {widths[0]} logits and ref_policy {widths[1]}: a KL needs one set of "
             "tokens. Take a reference of the same family and size of vocabulary."
         )
+
+
+def new_name(name: str, table: Mapping[str, Baseline] = BASELINES) -> str:
+    """The slug of a baseline; its label, which was its name before, is taken with a warning.
+
+    Args:
+        name: a slug of the table, or a label; anything else is returned as it is.
+        table: slug → baseline.
+    """
+    for slug, baseline in table.items():
+        if name == baseline.label != slug:
+            warnings.warn(
+                f"the baseline {name!r} is called {slug!r} now; the old name goes with the next "
+                "release.",
+                FutureWarning,
+                stacklevel=4,
+            )
+            return slug
+    return name
+
+
+def check_baseline(name: str, group_size: int, table: Mapping[str, Baseline] = BASELINES) -> None:
+    """Refuse a baseline that does not exist, and a group that is too small for it, in words.
+
+    Args:
+        name: a slug of the table.
+        group_size: K.
+        table: slug → baseline.
+    Raises:
+        ValueError: the message says what there is, or what a larger group would change.
+    """
+    if name not in table:
+        raise ValueError(f"no baseline {name!r}; there are {list(table)}.")
+    if group_size < 1 or (table[name].alone and group_size < 2):
+        reason = table[name].alone or "is no group"
+        raise ValueError(f"A group of {group_size} {reason}: take K ≥ 2, or another baseline.")
+
+
+# ------------------------------------------------------------------------------- any reward
+
+
+def call_reward(
+    reward: Callable[[list[str], list[str]], Any],
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    step: int,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Call the reader's function, and refuse what cannot be a reward.
+
+    Args:
+        reward: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
+        prompts: (B,); the function gets a copy.
+        completions: (B,); likewise.
+        step: for messages.
+        dtype: of the result; a number that it cannot hold is refused.
+    Returns:
+        (B,) float.
+    Raises:
+        ValueError: not one finite number for each completion.
+    """
+    count = len(completions)
+    with torch.no_grad(), torch.autocast("cuda", enabled=False):  # a reward may be a model
+        got = reward(list(prompts), list(completions))
+    wanted = f"step {step}: the reward function must return one number for each of the {count} "
+    try:
+        rewards = torch.as_tensor(got, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}completions; it returned {got!r:.80} ({error}).") from error
+    if rewards.shape != (count,):
+        raise ValueError(f"{wanted}completions; it returned the shape {tuple(rewards.shape)}.")
+    for row in (~rewards.to(dtype).isfinite()).nonzero()[:1, 0].tolist():
+        raise ValueError(
+            f"{wanted}completions, all finite in {str(dtype).removeprefix('torch.')}; "
+            f"it returned {float(rewards[row])} for completion {row}: "
+            f"prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
+        )
+    return rewards.to(dtype)

@@ -8,8 +8,8 @@ needs no learning rate: two sums, which forget a tenth at each step, are all tha
 import torch
 from torch import Tensor, nn
 
-from helpers import advantages, microbatches, rollout
-from helpers.baselines import MEMORY
+from helpers import advantages, rollout, scoring
+from helpers.advantages import MEMORY
 from helpers.rollout import RolloutBatch
 
 RIDGE = 1e-3  # keeps the system solvable while few states were seen; share of the mean diagonal
@@ -28,8 +28,8 @@ def features(model: nn.Module, batch: RolloutBatch, *, budget: int = 4096) -> Te
     """
     found: Tensor | None = None
     prompt_tokens = batch.prompt_ids.shape[1]
-    for rows in microbatches.split(batch.lengths, budget=budget, prompt_tokens=prompt_tokens):
-        part = microbatches.select(batch, rows)
+    for rows in scoring.split(batch.lengths, budget=budget, prompt_tokens=prompt_tokens):
+        part = scoring.select(batch, rows)
         output = rollout.read(model, part, output_hidden_states=True, logits_to_keep=1)
         width = part.completion_ids.shape[1]
         states = output.hidden_states[-1][:, -width:].to(batch.old_logprobs.dtype)
@@ -52,8 +52,8 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
     """
     if memory is None:
         return torch.zeros_like(states[..., 0])
-    moments = memory.cpu().double()
-    square, target = moments[:, :-1], moments[:, -1:]  # Σ h hᵀ and Σ h G
+    normal_equations = memory.cpu().double()
+    square, target = normal_equations[:, :-1], normal_equations[:, -1:]  # Σ h hᵀ and Σ h G
     ridge = RIDGE * square.diagonal().mean() * torch.ones(len(square), dtype=square.dtype)
     ridge[-1] = 0.0  # the level is not shrunk: what always pays 3 is worth 3
     weights = torch.linalg.solve(square + ridge.diag(), target)  # (D + 1, 1)
@@ -86,10 +86,10 @@ def compare(
     """
     states, mask = features(model, batch, budget=budget), batch.completion_mask
     judged = advantages.gae(token_rewards, predict(memory, states), mask, lam=lam)
-    return judged, moments(states, advantages.rewards_to_go(token_rewards, mask), mask)
+    return judged, normal_equations(states, advantages.rewards_to_go(token_rewards, mask), mask)
 
 
-def moments(states: Tensor, returns: Tensor, completion_mask: Tensor) -> Tensor:
+def normal_equations(states: Tensor, returns: Tensor, completion_mask: Tensor) -> Tensor:
     """The two sums of least squares over a batch: Σ h hᵀ and Σ h G.
 
     Args:

@@ -2,9 +2,10 @@
 
     python tools/build_notebooks.py [00 01 …]
 
-Reads notebooks/src/*.md, writes notebooks/*.ipynb and notebooks/solutions/*.ipynb, executed from
-top to bottom. A rebuild on the same machine gives the same bytes. Cells tagged `solution` are left
-out for the reader; cells tagged `exercise` (the stubs) are left out of the solutions.
+Reads the texts in course/*/NN_*.md, writes notebooks/*.ipynb and notebooks/solutions/*.ipynb,
+executed from top to bottom. A rebuild on the same machine gives the same bytes. Cells tagged
+`solution` are left out for the reader; cells tagged `exercise` (the stubs) are left out of the
+solutions.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,7 +24,6 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ROOT / "notebooks" / "src"
 CELL_SECONDS = 120
 LEFT_OUT = {"reader": "solution", "solutions": "exercise"}
 FOLDER = {"reader": ROOT / "notebooks", "solutions": ROOT / "notebooks" / "solutions"}
@@ -31,6 +32,15 @@ WIDGET_NOTE = (
     "*Interactive: run this cell and the controls appear. "
     "A still picture of the same figure stands in this chapter.*"
 )
+
+
+def sources(numbers: Sequence[str] = ()) -> list[Path]:
+    """The texts in reading order; only those with these numbers, if some are given."""
+    found = (ROOT / "course").glob("*/[0-9][0-9]_*.md")
+    return sorted(
+        (path for path in found if not numbers or path.name[:2] in numbers),
+        key=lambda path: path.name,
+    )
 
 
 def skeleton(source: Path, version: str) -> nbformat.NotebookNode:
@@ -114,21 +124,19 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
     for name in ("COURSE_MODEL", "COURSE_ZOOM"):
         os.environ.pop(name, None)
-    sources = sorted(SOURCES.glob("*.md"))
-    if options.chapters:
-        sources = [s for s in sources if s.name.split("_")[0] in options.chapters]
+    texts = sources(options.chapters)
     for folder in FOLDER.values():
         folder.mkdir(exist_ok=True)
     failed = 0
     with ProcessPoolExecutor(max_workers=2) as pool:
-        jobs = [pool.submit(build, source, version) for source in sources for version in FOLDER]
+        jobs = [pool.submit(build, source, version) for source in texts for version in FOLDER]
         for job in jobs:
             try:
                 print(job.result(), flush=True)
             except Exception as error:
                 failed += 1
                 print(f"FAILED: {str(error)[-3000:]}", file=sys.stderr, flush=True)
-    return 1 if failed or not sources else 0
+    return 1 if failed or not texts else 0
 
 
 if __name__ == "__main__":

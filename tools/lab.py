@@ -30,7 +30,7 @@ def copy_for_a_class() -> Path:
     import nbformat
 
     shutil.rmtree(CLASS, ignore_errors=True)
-    shutil.copytree(ROOT / "notebooks", CLASS / "notebooks", ignore=shutil.ignore_patterns("src"))
+    shutil.copytree(ROOT / "notebooks", CLASS / "notebooks")
     for path in (CLASS / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
@@ -43,13 +43,15 @@ def copy_for_a_class() -> Path:
 def command(extra: list[str], root: Path = ROOT) -> list[str]:
     """The command line of JupyterLab for this machine."""
     line = [
-        sys.executable, "-m", "jupyterlab",
+        sys.executable,
+        "-m",
+        "jupyterlab",
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url={FIRST_PAGE}",
         "--ServerApp.ip=127.0.0.1",
         # No look for updates: the course works without a network, and asks nobody.
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]  # fmt: skip
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         line.append("--allow-root")
     if not has_screen():

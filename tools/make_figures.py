@@ -10,11 +10,11 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = {  # file → (notebook, a string in the cell that draws it)
-    "the_loop.png": ("00_start_here", "plotting.loop_diagram()"),
-    "prefix_tree.png": ("01_autoregressive_factorization", "plotting.prefix_tree("),
+    "the_loop.png": ("00_start_here", "figures.loop_diagram()"),
+    "prefix_tree.png": ("01_autoregressive_factorization", "figures.prefix_tree("),
     "imitation.png": ("02_from_loss_to_reward", 'alt="The loss falls'),
-    "value_tree.png": ("03_token_mdp", "plotting.colored_tree("),
-    "gradient_cloud.png": ("05_reinforce", "plotting.gradient_cloud("),
+    "value_tree.png": ("03_token_mdp", "figures.colored_tree("),
+    "gradient_cloud.png": ("05_reinforce", "figures.gradient_cloud("),
     "baselines.png": ("06_baselines_and_advantage", "widgets.compare_baselines("),
     "off_policy.png": ("04_on_and_off_policy", "widgets.compare_estimators("),
     "gamed.png": ("07_reinforce_on_a_language_model", 'title="recorded: praise, no KL"'),

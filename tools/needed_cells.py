@@ -80,12 +80,12 @@ def for_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     sources = [cell.source for cell in cells]
     solved = {c.source for c in cells if "solution" in c.metadata.get("tags", [])}
-    kept = needed(sources, lambda s: s in solved or "check.exercise_" in s)
+    kept = needed(sources, lambda s: s in solved or "checks.exercise_" in s)
     notebook.cells = [cells[number] for number in kept]
     return notebook
 
 
 if __name__ == "__main__":
     SOLUTIONS.mkdir(parents=True, exist_ok=True)
-    for path in (ROOT / "notebooks" / "solutions").glob("0*.ipynb"):
+    for path in (ROOT / "notebooks" / "solutions").glob("[0-8]*.ipynb"):
         nbformat.write(for_solutions(nbformat.read(path, as_version=4)), SOLUTIONS / path.name)

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from helpers import models, pretraining, worlds
+from course.worlds import imitation, reviews, tiny_models
+from helpers import models
 
 SEED = 0
 PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
@@ -26,16 +27,21 @@ PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word; `<bos>` is put in front of every text."""
-    vocab = {token: i for i, token in enumerate([PAD, BOS, EOS, UNK, *worlds.REVIEWS.words])}
+    vocab = {token: i for i, token in enumerate([PAD, BOS, EOS, UNK, *reviews.REVIEWS.words])}
     words = Tokenizer(WordLevel(vocab, unk_token=UNK))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, vocab[BOS])]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token=UNK,
-        padding_side="left", clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=words,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def main() -> None:
@@ -48,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order: the same file every time
     torch.use_deterministic_algorithms(True)
     tokenizer = build_tokenizer()
-    model = models.new_reviews_model(len(tokenizer), seed=SEED)
+    model = tiny_models.new_reviews_model(len(tokenizer), seed=SEED)
     model.config.bos_token_id = model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -56,7 +62,7 @@ def main() -> None:
     lm = models.LanguageModel(model, tokenizer, eos_ids, models.context_length(model))
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(SEED)
-    progress = tqdm(pretraining.train(lm, options.steps, generator), total=options.steps)
+    progress = tqdm(imitation.train(lm, options.steps, generator), total=options.steps)
     for step, record in enumerate(progress):
         if step % 50 == 0:
             progress.set_postfix(nats_per_token=f"{record.nats_per_token:.3f}")
@@ -66,8 +72,8 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": SEED,
         "steps": options.steps,
-        "reviews_seen": options.steps * pretraining.BATCH,
-        **pretraining.measure(lm, options.samples, torch.Generator().manual_seed(SEED + 1)),
+        "reviews_seen": options.steps * imitation.BATCH,
+        **imitation.measure(lm, options.samples, torch.Generator().manual_seed(SEED + 1)),
     }
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)

@@ -39,6 +39,7 @@ def commands(stage: str) -> list[list[str]]:
                 "format",
                 "--check",
                 "helpers",
+                "course",
                 "tools",
                 "tests",
                 "benchmarks",
@@ -46,12 +47,12 @@ def commands(stage: str) -> list[list[str]]:
             [sys.executable, "-m", "mypy"],
         ],
         "unit": [[*PYTEST, "-m", "not mutants and not browser", "-n", "2", "tests"]],
-        "mutants": [[*PYTEST, "-m", "mutants", "-n", "2", "tests/mutants"]],
+        "mutants": [[*PYTEST, "-m", "mutants", "-n", "2", "tests/book"]],
         "notebooks": [
             [sys.executable, "tools/needed_cells.py"],
             [*NBVAL, *PARALLEL, *notebooks],
         ],
-        "browser": [[*PYTEST, "-rs", "-s", "-m", "browser", "tests/test_browser.py"]],
+        "browser": [[*PYTEST, "-rs", "-s", "-m", "browser", "tests/book/test_browser.py"]],
     }[stage]
 
 
@@ -91,8 +92,10 @@ def main() -> int:
         sys.exit(f"unknown stages {sorted(unknown)}; there are {', '.join(STAGES)}")
     # One thread a process: two of them fill two cores, and sums come out the same every time.
     environment = os.environ | {
-        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     for name in ("COURSE_MODEL", "COURSE_ZOOM"):
         environment.pop(name, None)
     # Without compiled modules each of the many kernels would compile torch and transformers anew.

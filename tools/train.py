@@ -20,10 +20,11 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from helpers import models, runlog, train, worlds
+from course.worlds import reviews
+from helpers import models, runlog, settings, train
 
 
-def reward_of(name: str) -> train.Reward:
+def reward_of(name: str) -> settings.Reward:
     """`module:function` or `file.py:function`."""
     place, _, function = name.rpartition(":")
     if not place:
@@ -46,13 +47,14 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="a folder or a hub name; the course's own if left out")
     parser.add_argument("--eos-token", help="ends a completion, if the model does not name it")
     parser.add_argument(
-        "--reference", action="store_true",
+        "--reference",
+        action="store_true",
         help="keep a copy as it was, so that records have the KL (always with --kl-coef)",
-    )  # fmt: skip
-    parser.add_argument("--reward", default="helpers.worlds:sentiment_reward")
+    )
+    parser.add_argument("--reward", default="course.worlds.word_world:sentiment_reward")
     parser.add_argument("--prompts", type=Path, help="a text file, one prompt a line")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints and records")
-    for field in dataclasses.fields(train.Config):
+    for field in dataclasses.fields(settings.Config):
         kind = type(field.default)
         extra = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         name = "--" + field.name.replace("_", "-")
@@ -65,8 +67,8 @@ def main() -> None:
     args = parser.parse_args()
     if (args.model or os.environ.get("COURSE_MODEL")) and not args.prompts:
         parser.error("a model of your own needs --prompts: the course's begin film reviews.")
-    config = train.Config(
-        **{f.name: getattr(args, f.name) for f in dataclasses.fields(train.Config)}
+    config = settings.Config(
+        **{f.name: getattr(args, f.name) for f in dataclasses.fields(settings.Config)}
     )
     several, device = None, models.best_device()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # started by `accelerate launch`
@@ -78,19 +80,27 @@ def main() -> None:
     ref = None
     if config.kl_coef or args.reference:
         ref = models.load(args.model, eos_token=args.eos_token, device=device)
-    prompts = list(worlds.REVIEW_PROMPTS)
+    prompts = list(reviews.REVIEW_PROMPTS)
     if args.prompts:
         prompts = [line for line in args.prompts.read_text().splitlines() if line.strip()]
     records = train.train(
-        lm, prompts, reward_of(args.reward), config,
-        ref_policy=ref, folder=args.folder, accelerator=several,
-    )  # fmt: skip
+        lm,
+        prompts,
+        reward_of(args.reward),
+        config,
+        ref_policy=ref,
+        folder=args.folder,
+        accelerator=several,
+    )
     speaks = several is None or several.is_main_process
     if speaks:
         records = runlog.record(
-            records, args.folder / "records.csv", model=args.model, reward=args.reward,
+            records,
+            args.folder / "records.csv",
+            model=args.model,
+            reward=args.reward,
             config=dataclasses.asdict(config),
-        )  # fmt: skip
+        )
     bar = tqdm(total=config.steps, disable=not speaks)
     with bar, contextlib.suppress(KeyboardInterrupt):  # a checkpoint is written on the way out
         for record in records:

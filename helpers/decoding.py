@@ -1,0 +1,325 @@
+"""Decoding on a GPU without waiting for the CPU: one step, captured once and replayed.
+
+The decode step of a small model is a few microseconds of arithmetic behind hundreds of kernels
+that the CPU must launch one by one, so that the GPU mostly waits. A CUDA graph launches them all
+at once. It needs tensors that stay where they are: a cache of fixed length, and counters that
+live on the device. The same step runs uncaptured on a CPU, which is how the tests see that it
+writes what the plain loop writes.
+
+Weights are read where they lie, so that a captured step follows every update of them.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import DynamicLayer
+
+from helpers import models
+
+Draw = Callable[[Tensor, Tensor, Any], tuple[Tensor, Tensor, Tensor]]
+# Tokens between two looks at which rows have ended; a look makes a GPU wait for the CPU.
+LOOKS = {"cpu": 1, "token by token": 16, "captured": 64}
+WIDTH = 16  # prompts are padded to a multiple of this, so that few steps need capturing
+
+
+@dataclass
+class _Step:
+    """The tensors of one captured step, for one shape of the batch."""
+
+    cache: Any
+    slot: Tensor  # (1,) int64: where in the cache the next token goes
+    column: Tensor  # (1,) int64: the column of `uniforms` that draws the next token
+    token: Tensor  # (B, 1) int64: the last token written
+    position: Tensor  # (B, 1) int64: its position in its row, padding not counted
+    allowed: Tensor  # (B, 1, 1, P + limit) bool: what may be attended to
+    uniforms: Tensor  # (B, limit)
+    written: Tensor  # (B, limit) int64
+    numbers: Tensor  # (2, B, limit): log-probabilities and entropies, nats
+    replay: Callable[[], None]
+
+
+class Decoder:
+    """Decodes with one model; keeps the step of the shape that was asked for last."""
+
+    def __init__(self, model: nn.Module, *, capture: bool = True) -> None:
+        """Nothing is captured yet.
+
+        Args:
+            model: a causal LM that `supported` accepts.
+            capture: False runs the same step as it is, on any device.
+        """
+        self.model, self.capture = model, capture
+        self._key: tuple | None = None
+        self._step: _Step | None = None
+
+    @torch.no_grad()
+    def decode(
+        self,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        settings: Any,
+        uniforms: Tensor,
+        draw: Draw,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Write completions up to the limit; what follows an end is junk.
+
+        Args:
+            prompt_ids: (P', P) integer, padded on the left.
+            prompt_mask: (P', P) bool.
+            settings: a `rollout.SamplingSettings`; a step that was captured with others is
+                captured anew.
+            uniforms: (B, limit) float in [0, 1), on the device.
+            draw: logits (B, V), numbers (B,), settings → tokens, log-probabilities, entropies.
+        Returns:
+            tokens: (B, limit) int64.
+            log-probabilities: (B, limit) float, nats.
+            entropies: (B, limit) float, nats.
+        """
+        extra = -prompt_ids.shape[1] % WIDTH
+        prompt_ids = nn.functional.pad(prompt_ids, (extra, 0))
+        prompt_mask = nn.functional.pad(prompt_mask, (extra, 0))
+        cache = new_cache(self.model)
+        logits = (
+            models.forward(
+                self.model,
+                prompt_ids,
+                prompt_mask,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .repeat_interleave(settings.group_size, dim=0)
+        )
+        step = self._step_for(logits, prompt_ids, uniforms, draw, settings)
+        self._begin(step, cache, prompt_mask, settings.group_size, uniforms)
+        token, logp, entropy = draw(logits, step.uniforms[:, 0], settings)
+        step.token.copy_(token.unsqueeze(1))
+        step.written[:, 0], step.numbers[0, :, 0], step.numbers[1, :, 0] = token, logp, entropy
+        eos = torch.tensor(settings.eos_ids, dtype=prompt_ids.dtype, device=prompt_ids.device)
+        look = tokens_between_looks(prompt_ids.device, captured=True)
+        for t in range(1, uniforms.shape[1]):
+            if t % look == 0 and bool(torch.isin(step.written[:, :t], eos).any(1).all()):
+                break
+            step.replay()
+        return step.written.clone(), step.numbers[0].clone(), step.numbers[1].clone()
+
+    def _step_for(
+        self, logits: Tensor, prompt_ids: Tensor, uniforms: Tensor, draw: Draw, settings: Any
+    ) -> _Step:
+        """The kept step if it has this shape; else a new one, captured."""
+        (count, limit), width = uniforms.shape, prompt_ids.shape[1]
+        key = (count, limit, width, settings, torch.is_autocast_enabled(prompt_ids.device.type))
+        if self._step is not None and self._key == key:
+            return self._step
+        self._step = None  # frees the old cache before the new one is made
+        device, whole = prompt_ids.device, torch.zeros(count, limit, dtype=torch.int64)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        step = _Step(
+            cache=fixed_cache(self.model, width + limit),
+            slot=torch.zeros(1, dtype=torch.int64, device=device),
+            column=torch.zeros(1, dtype=torch.int64, device=device),
+            token=torch.zeros(count, 1, dtype=torch.int64, device=device),
+            position=torch.zeros(count, 1, dtype=torch.int64, device=device),
+            allowed=torch.zeros(count, 1, 1, width + limit, dtype=torch.bool, device=device),
+            uniforms=torch.zeros(count, limit, dtype=uniforms.dtype, device=device),
+            written=whole.to(device),
+            numbers=torch.zeros(2, count, limit, dtype=dtype, device=device),
+            replay=lambda: None,
+        )
+        step.replay = lambda: self._one_token(step, draw, settings)
+        self._key, self._step = key, step
+        return step
+
+    def _begin(
+        self, step: _Step, cache: Any, prompt_mask: Tensor, group_size: int, uniforms: Tensor
+    ) -> None:
+        """Prompts into the fixed cache, counters to the first token; capture if it is new."""
+        tensors = [t.repeat_interleave(group_size, 0) for t in cached_tensors(cache)]
+        fresh = not step.cache.layers[0].is_initialized
+        mask = prompt_mask.repeat_interleave(group_size, dim=0)  # (B, P)
+        self._rewind(step, tensors, mask)
+        step.uniforms.copy_(uniforms)
+        if fresh and self.capture:
+            eager, stream = step.replay, torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # kernels choose their workspaces now, not later
+                eager()
+                eager()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                eager()
+            step.replay = graph.replay
+            self._rewind(step, tensors, mask)
+
+    def _rewind(self, step: _Step, tensors: list[Tensor], mask: Tensor) -> None:
+        width = mask.shape[1]
+        for layer, keys, values in zip(step.cache.layers, tensors[::2], tensors[1::2], strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys, values)
+            layer.keys[:, :, :width].copy_(keys)
+            layer.values[:, :, :width].copy_(values)
+            layer.cumulative_length.fill_(width)
+        step.slot.fill_(width)
+        step.column.fill_(1)
+        step.position.copy_(mask.sum(1, keepdim=True))
+        step.allowed.zero_()
+        step.allowed[:, 0, 0, :width] = mask
+
+    def _one_token(self, step: _Step, draw: Draw, settings: Any) -> None:
+        """Read the last token, draw the next: everything on the device, in fixed places."""
+        step.allowed.index_fill_(3, step.slot, True)
+        device = step.token.device.type
+        # Autocast's copies of the weights would outlive an update of them inside a graph.
+        with torch.autocast(
+            device,
+            dtype=torch.bfloat16,
+            enabled=torch.is_autocast_enabled(device),
+            cache_enabled=False,
+        ):
+            logits = self.model(
+                input_ids=step.token,
+                attention_mask=step.allowed,
+                position_ids=step.position,
+                past_key_values=step.cache,
+                use_cache=True,
+            ).logits[:, -1]
+        number = step.uniforms.index_select(1, step.column).squeeze(1)
+        token, logp, entropy = draw(logits, number, settings)
+        step.token.copy_(token.unsqueeze(1))
+        step.written.index_copy_(1, step.column, step.token)
+        step.numbers[0].index_copy_(1, step.column, logp.unsqueeze(1))
+        step.numbers[1].index_copy_(1, step.column, entropy.unsqueeze(1))
+        for counter in (step.slot, step.column, step.position):
+            counter.add_(1)
+
+
+def tokens_between_looks(device: torch.device, *, captured: bool = False) -> int:
+    """After how many tokens it pays to ask which rows have ended.
+
+    Args:
+        device: that of the model.
+        captured: whether the step is replayed, so that a token is cheap and a look is not.
+    """
+    if captured:
+        return LOOKS["captured"]
+    return LOOKS["cpu" if device.type == "cpu" else "token by token"]
+
+
+def supported(model: nn.Module) -> bool:
+    """Whether a model can be decoded so: it takes positions and masks, and its cache is plain.
+
+    Args:
+        model: any causal LM of `transformers`.
+    """
+    takes = inspect.signature(model.forward).parameters
+    if "position_ids" not in takes or "past_key_values" not in takes:
+        return False
+    # Eager attention would add the mask of 0 and 1 to its scores; sdpa masks with it.
+    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return attention == "sdpa" and has_plain_cache(model)
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room for the tokens to come, written in place.
+
+    The library's own layer copies all keys and values for each new token.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.used = room, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            rows, heads, _positions, width = key_states.shape
+            self.keys = key_states.new_empty(rows, heads, self.room, width)
+            self.values = value_states.new_empty(rows, heads, self.room, value_states.shape[-1])
+        start, self.used = self.used, self.used + key_states.shape[-2]
+        self.keys[:, :, start : self.used] = key_states
+        self.values[:, :, start : self.used] = value_states
+        return self.keys[:, :, : self.used], self.values[:, :, : self.used]
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+
+def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
+    """An empty key-value cache, for one batch and one decoding run.
+
+    Args:
+        model: any causal LM of `transformers`.
+        room: tokens that it will hold at most, each row; for sampling alone: no gradients.
+            None: it grows.
+    Raises:
+        ValueError: the model does not take one, as state-space models do not.
+    """
+    bare = models.unwrap(model)
+    if "past_key_values" not in inspect.signature(bare.forward).parameters:
+        raise ValueError(
+            f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded "
+            "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
+        )
+    cache = DynamicCache(config=getattr(model, "config", None))
+    if room is not None:  # layers that see all tokens; sliding windows keep their own
+        cache.layers = [
+            _RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
+        ]
+    return cache
+
+
+def cached_tensors(cache: DynamicCache) -> list[Tensor]:
+    """Keys and values of every layer, in turn, each (B, heads, positions, width); with graph.
+
+    Args:
+        cache: filled by a forward pass.
+    Raises:
+        ValueError: it holds something else besides, as sliding windows and linear attention do.
+    """
+    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
+    if len(layers) < len(cache.layers):
+        kinds = sorted({type(layer).__name__ for layer in cache.layers})
+        raise ValueError(
+            f"this model's cache has layers of the kinds {kinds}, which hold more "
+            "than keys and values. Pass share_prompts=False."
+        )
+    pairs = [(layer.keys, layer.values) for layer in layers]
+    return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+
+def cache_of(model: nn.Module, tensors: Sequence[Tensor]) -> DynamicCache:
+    """A cache that holds these keys and values; it never writes into them.
+
+    Args:
+        model: whose cache it is.
+        tensors: as `cached_tensors` returns them.
+    """
+    pairs = zip(tensors[::2], tensors[1::2], strict=True)
+    return DynamicCache(pairs, config=getattr(model, "config", None))
+
+
+def fixed_cache(model: nn.Module, length: int) -> StaticCache:
+    """An empty cache that never moves, for `helpers.decoding`.
+
+    Args:
+        model: any causal LM whose cache is plain.
+        length: most tokens a row, prompt included.
+    """
+    config: Any = model.config
+    return StaticCache(config=config, max_cache_len=length)
+
+
+def has_plain_cache(model: nn.Module) -> bool:
+    """Whether the cache holds keys and values of all positions in every layer, and no more.
+
+    Args:
+        model: any causal LM of `transformers`.
+    """
+    return all(type(layer) is DynamicLayer for layer in new_cache(model).layers)

@@ -1,0 +1,80 @@
+"""What a newcomer types: the Makefile, README's lines, and the course's front door."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tools import lab, run_tests
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_two_commands_and_their_friends_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("lab", "class", "test", "notebooks", "figures", "lint", "pretrain"):
+        assert re.search(rf"^{target}: .venv/.installed", makefile, re.M), target
+    readme = (ROOT / "README.md").read_text()
+    install = '-m pip install -c constraints.txt -e ".[test]"'
+    assert "make lab" in readme and "make test" in readme and install in readme
+    assert '-c constraints.txt -e ".[test]"' in makefile and "-m venv .venv" in makefile
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize(
+    ("screen", "root"), [(True, True), (True, False), (False, True), (False, False)]
+)
+def test_the_lab_is_for_this_machine_only_and_keeps_its_token(monkeypatch, screen, root):
+    monkeypatch.setattr(lab, "has_screen", lambda: screen)
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
+    line = lab.command(["--ServerApp.port=1"])
+    assert "--ServerApp.ip=127.0.0.1" in line and line[-1] == "--ServerApp.port=1"
+    assert ("--allow-root" in line) == root and ("--no-browser" in line) == (not screen)
+    assert not any("token" in part or "password" in part for part in line)
+    assert any(lab.FIRST_PAGE in part for part in line)
+    assert (ROOT / lab.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+
+
+def test_a_class_sees_no_answer_before_it_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "CLASS", tmp_path / "class")
+    folder = lab.copy_for_a_class()
+    assert (folder / lab.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+    assert any((folder / "notebooks" / "runs").iterdir())
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert f"--ServerApp.root_dir={folder}" in lab.command([], folder)
+
+
+def test_every_test_belongs_to_a_stage_that_is_run():
+    lines = [
+        " ".join(command) for stage in run_tests.STAGES for command in run_tests.commands(stage)
+    ]
+    assert any("notebooks/00_start_here.ipynb" in line and "--nbval-lax" in line for line in lines)
+    assert any("build/solutions/00_start_here.ipynb" in line for line in lines)
+    for marker in ("-m not mutants and not browser", "-m mutants", "-m browser"):
+        assert any(marker in line for line in lines)
+
+
+def test_a_run_that_ran_nothing_or_crashed_is_a_failure(tmp_path):
+    assert run_tests.counts(tmp_path / "missing.xml") == (0, 1, 0)
+    report = tmp_path / "report.xml"
+    report.write_text('<testsuites><testsuite tests="0"/></testsuites>')
+    assert run_tests.counts(report) == (0, 1, 0)
+    report.write_text(
+        '<testsuites><testsuite tests="9" failures="1" errors="1" skipped="2"/></testsuites>'
+    )
+    assert run_tests.counts(report) == (5, 2, 2)
+
+
+def test_an_unknown_stage_is_named():
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "tools/run_tests.py"), "everything"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and "everything" in result.stderr
