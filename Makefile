@@ -14,10 +14,10 @@ test: .venv/.installed      ## run every test and print a summary
 	$(BIN)/python tools/run_tests.py
 
 notebooks: .venv/.installed ## rebuild and execute every notebook from its text in course/
-	$(BIN)/python tools/build_notebooks.py
+	$(BIN)/python -m tools.build_notebooks
 
 figures: .venv/.installed   ## write figures/ from the executed notebooks, and film the laboratory
-	$(BIN)/python tools/make_figures.py
+	$(BIN)/python -m tools.make_figures
 	$(BIN)/python -m course.ch07_language_model.film
 
 lint: .venv/.installed      ## style, format, types

@@ -1,9 +1,12 @@
-"""Tokens as Actions: the tested code behind the notebooks.
+"""The training loop of the course, and what it stands on: take this folder home, it works alone.
 
-Four floors, imports only downwards (a test enforces it):
-mathematics (`logprobs`, `kl`) → worlds (`worlds`, `rewards`, `grammar`, `tabular`, `exact`) →
-language models (`models`, `rollout`, `pretraining`) →
-presentation (`plotting`, `widgets`, `checks`).
+Read five files, in this order, each in a few minutes:
+
+    logprobs → losses → advantages → rollout → train
+
+that is: score a text, make a loss, judge a text, write texts, and one step after another.
+The others make it fast (`scoring`, `decoding`), sure (`settings`, `checkpoints`, `runlog`),
+wide (`models`, `processes`) or richer (`kl`, `value_head`); none of them is needed to follow it.
 """
 
 __version__ = "0.1.0"

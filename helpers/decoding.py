@@ -1,4 +1,4 @@
-"""Decoding on a GPU without waiting for the CPU: one step, captured once and replayed.
+"""Decoding: key-value caches, and on a GPU one step that is captured once and replayed.
 
 The decode step of a small model is a few microseconds of arithmetic behind hundreds of kernels
 that the CPU must launch one by one, so that the GPU mostly waits. A CUDA graph launches them all

@@ -1,4 +1,4 @@
-"""Language models behind one call, and tiny transformers for the word world.
+"""Language models behind one call: load, save, encode, decode, forward.
 
 With `helpers.decoding` the only module that imports `transformers`. Weights are read from
 safetensors alone, and code that comes with a model is never run.

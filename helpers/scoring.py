@@ -4,6 +4,11 @@ Two tricks, both only about speed. Completions of similar length are scored toge
 little padding is computed. And a prompt is read once, not once a completion and
 micro-batch: its keys and values are cut loose from their graph, every micro-batch adds its
 gradient to them, and at the end one backward pass takes the sums through the prompts.
+
+A frozen reference policy is scored here too. J = E[R] − β KL(π ‖ π_ref) is the expectation of one
+reward, R − β Σ_t log(π/π_ref), under the policy itself. Its gradient needs no other estimator: the
+logarithms are noted down as numbers, like R, because the gradient that they carry themselves is
+zero on average (chapter 05, EGLP).
 """
 
 from collections.abc import Iterator

@@ -1,11 +1,11 @@
 """Build every notebook from its text: a reader's version and one with the solutions.
 
-    python tools/build_notebooks.py [00 01 …]
+    python -m tools.build_notebooks [00 01 …]
 
 Reads the texts in course/*/NN_*.md, writes notebooks/*.ipynb and notebooks/solutions/*.ipynb,
 executed from top to bottom. A rebuild on the same machine gives the same bytes. Cells tagged
 `solution` are left out for the reader; cells tagged `exercise` (the stubs) are left out of the
-solutions.
+solutions. The tables that follow from the texts are written too (`tools/contents.py`).
 """
 
 import argparse
@@ -15,13 +15,14 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+
+from tools import contents
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_SECONDS = 120
@@ -34,15 +35,6 @@ WIDGET_NOTE = (
 )
 
 
-def sources(numbers: Sequence[str] = ()) -> list[Path]:
-    """The texts in reading order; only those with these numbers, if some are given."""
-    found = (ROOT / "course").glob("*/[0-9][0-9]_*.md")
-    return sorted(
-        (path for path in found if not numbers or path.name[:2] in numbers),
-        key=lambda path: path.name,
-    )
-
-
 def skeleton(source: Path, version: str) -> nbformat.NotebookNode:
     """The notebook without outputs: the cells of one version, with ids made from their text."""
     notebook = jupytext.read(source, fmt="md:myst")
@@ -52,6 +44,7 @@ def skeleton(source: Path, version: str) -> nbformat.NotebookNode:
         tags = cell.metadata.get("tags", [])
         if LEFT_OUT[version] in tags:
             continue
+        cell.source = contents.fill(cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
@@ -124,7 +117,8 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
     for name in ("COURSE_MODEL", "COURSE_ZOOM"):
         os.environ.pop(name, None)
-    texts = sources(options.chapters)
+    contents.write()
+    texts = contents.texts(numbers=options.chapters)
     for folder in FOLDER.values():
         folder.mkdir(exist_ok=True)
     failed = 0

@@ -1,6 +1,6 @@
 """Write the pictures of figures/ from the outputs of the executed notebooks.
 
-python tools/make_figures.py
+python -m tools.make_figures
 """
 
 import base64
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import nbformat
 
+from tools import contents
+
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = {  # file → (notebook, a string in the cell that draws it)
-    "the_loop.png": ("00_start_here", "figures.loop_diagram()"),
-    "prefix_tree.png": ("01_autoregressive_factorization", "figures.prefix_tree("),
-    "imitation.png": ("02_from_loss_to_reward", 'alt="The loss falls'),
-    "value_tree.png": ("03_token_mdp", "figures.colored_tree("),
-    "gradient_cloud.png": ("05_reinforce", "figures.gradient_cloud("),
-    "baselines.png": ("06_baselines_and_advantage", "widgets.compare_baselines("),
-    "off_policy.png": ("04_on_and_off_policy", "widgets.compare_estimators("),
-    "gamed.png": ("07_reinforce_on_a_language_model", 'title="recorded: praise, no KL"'),
-}
+
+
+def figures() -> dict[str, tuple[str, str]]:
+    """File → the notebook and a string in the cell that draws it, as the texts say."""
+    found = [contents.read(path) for path in contents.texts()]
+    return {
+        text.figure["file"]: (text.path.stem, text.figure["cell"]) for text in found if text.figure
+    }
 
 
 def picture(notebook: str, marker: str) -> bytes:
@@ -33,6 +33,6 @@ def picture(notebook: str, marker: str) -> bytes:
 
 
 if __name__ == "__main__":
-    for file, source in FIGURES.items():
+    for file, source in figures().items():
         (ROOT / "figures" / file).write_bytes(picture(*source))
         print(f"figures/{file}")

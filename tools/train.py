@@ -51,7 +51,7 @@ def options() -> argparse.ArgumentParser:
         action="store_true",
         help="keep a copy as it was, so that records have the KL (always with --kl-coef)",
     )
-    parser.add_argument("--reward", default="course.worlds.word_world:sentiment_reward")
+    parser.add_argument("--reward", default="course.worlds.reviews:sentiment_reward")
     parser.add_argument("--prompts", type=Path, help="a text file, one prompt a line")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints and records")
     for field in dataclasses.fields(settings.Config):

@@ -10,14 +10,8 @@ from typing import Any
 import torch
 
 from course.kit import checker
-from course.worlds.reviews import (
-    LIKED,
-    POSITIVE,
-    PRAISE_NOUNS,
-    REVIEW_PROMPTS,
-    REVIEWS,
-    sentiment_reward,
-)
+from course.worlds import reviews
+from course.worlds.reviews import LIKED, POSITIVE, PRAISE_NOUNS, REVIEW_PROMPTS, REVIEWS
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "ipywidgets", "jupyterlab")
 
@@ -160,9 +154,9 @@ def exercise_4(closed: Callable[[list[str], list[str]], Any]) -> None:
         AssertionError: with a diagnosis.
     """
     generator = torch.Generator().manual_seed(4)
-    reviews = REVIEWS.sample(600, generator, prefix="the cast")
-    polarity = sentiment_reward(reviews, reviews)
-    pairs = list(zip(reviews, polarity, strict=True))
+    drawn = REVIEWS.sample(600, generator, prefix="the cast")
+    polarity = reviews.sentiment_reward(drawn, drawn)
+    pairs = list(zip(drawn, polarity, strict=True))
     praise = [text for text, p in pairs if p >= 2][:20] + [text for text, p in pairs if p == 1][:20]
     pans = [text for text, p in pairs if p <= -1][:20]
     spam = _spam(generator)

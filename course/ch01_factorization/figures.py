@@ -10,17 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course.exact import oracle
-from course.kit.style import (
-    COLORS,
-    PROBABILITIES,
-    SHADES,
-    exact_dashes,
-    label_x,
-    label_y,
-    quick_figure,
-    tick,
-    word_bars,
-)
+from course.kit import style
+from course.kit.style import COLORS, PROBABILITIES, SHADES
 
 
 def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> Figure:
@@ -34,7 +25,7 @@ def conditionals(rows: Mapping[str, Sequence[float]], words: Sequence[str]) -> F
     figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.15, wspace=0.12)
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for ax, (title, probs) in zip(axes, rows.items(), strict=True):
-        word_bars(ax, words, probs, title=title)
+        style.word_bars(ax, words, probs, title=title)
         ax.set(xlabel="next word", ylabel="")
         ax.xaxis.set_label_coords(0.5, -0.1)
     axes[0].set_ylabel("probability")
@@ -64,7 +55,7 @@ def icicle(
                 boxes.append(_rectangle(depth, start, box))
                 colors.append(SHADES[word % len(SHADES)])
                 if box > 0.045:
-                    label = tick(words[word])
+                    label = style.tick(words[word])
                     ax.text(
                         depth + 0.5,
                         start + box / 2,
@@ -91,8 +82,8 @@ def icicle(
         PolyCollection(outlines, facecolors="none", edgecolors=COLORS["behavior"], linewidths=2.2)
     )
     ax.set(xlim=(0, len(levels)), ylim=(1, 0))
-    label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
-    label_y(ax, PROBABILITIES)
+    style.label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
+    style.label_y(ax, PROBABILITIES)
     ax.set_ylabel("probability (box height)")
 
 
@@ -114,7 +105,7 @@ def prefix_tree(
     n = levels[1].shape[0]
     ended = len(path) == len(levels) or any(word >= n for word in path)
     logp = sum(float(factor.detach()) for factor in oracle.along(levels, path))
-    figure, (left, right) = quick_figure((1.25, 1), wspace=0.22)
+    figure, (left, right) = style.quick_figure((1.25, 1), wspace=0.22)
     icicle(left, [level.detach() for level in levels], words, path)
     left.set_title(f"all completions of “{prompt}”")
     prefix = " ".join(words[word] for word in path)
@@ -132,7 +123,7 @@ def prefix_tree(
     else:
         probs = levels[len(path)][oracle.rank(path, n)].detach().exp().tolist()
         title = f"next word after “{prefix}”" if path else "first word"
-        word_bars(right, words, probs, title=title)
+        style.word_bars(right, words, probs, title=title)
         right.set_xlabel(f"log p of the prefix so far: {logp:.3f} nats")
     return figure
 
@@ -161,8 +152,8 @@ def sampled_against_exact(
         width=0.7,
         label=f"sampled, N = {count:,} (bar: ± 1 standard error)",
     )
-    exact_dashes(ax, exact, label="exact")
-    ax.set_xticks(positions, [tick(text) for text in texts], rotation=45, ha="right")
+    style.exact_dashes(ax, exact, label="exact")
+    ax.set_xticks(positions, [style.tick(text) for text in texts], rotation=45, ha="right")
     ax.set(ylabel="probability of the completion")
     ax.legend()
     return figure
@@ -177,12 +168,12 @@ def running_product(curves: Mapping[str, tuple[Sequence[float], str, str]]) -> F
     """
     figure = Figure(layout="constrained")
     ax = figure.subplots()
-    for k, (label, (values, role, style)) in enumerate(curves.items()):
+    for k, (label, (values, role, look)) in enumerate(curves.items()):
         finite = [value for value in values if value > -math.inf]
         line = ax.plot(
             range(1, len(finite) + 1),
             finite,
-            style,
+            look,
             color=COLORS[role],
             label=label,
             linewidth=1.6 if role == "exact" else max(3, 8 - 5 * k),
@@ -240,15 +231,15 @@ def samplers(
         model_joint: the model's probability of each.
         sampler_joint: the sampler's.
     """
-    figure, (left, right) = quick_figure((1, 1.25), wspace=0.55)
-    style: dict[str, Any] = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
-    left.bar(range(len(words)), sampler, width=0.7, **style)
-    exact_dashes(left, model)
+    figure, (left, right) = style.quick_figure((1, 1.25), wspace=0.55)
+    look: dict[str, Any] = {"color": COLORS["behavior"], "hatch": "//", "edgecolor": "white"}
+    left.bar(range(len(words)), sampler, width=0.7, **look)
+    style.exact_dashes(left, model)
     left.set(ylabel="probability", title="first word", ylim=(0, 1))
-    label_x(left, dict(enumerate(map(tick, words))))
-    label_y(left, PROBABILITIES)
+    style.label_x(left, dict(enumerate(map(style.tick, words))))
+    style.label_y(left, PROBABILITIES)
     rows = range(len(texts))
-    right.barh(rows, sampler_joint, height=0.7, label="the sampler draws from this", **style)
+    right.barh(rows, sampler_joint, height=0.7, label="the sampler draws from this", **look)
     right.vlines(
         model_joint,
         [y - 0.42 for y in rows],
@@ -261,7 +252,7 @@ def samplers(
     limit = next(end for end in (0.25, 0.5, 1.0) if 0.98 * end >= largest or end == 1.0)
     right.set(xlabel="probability", title="the model's most probable completions")
     right.set(xlim=(0, limit * 1.02), ylim=(len(texts) + 0.9, -0.6))  # room for the legend
-    label_y(right, dict(enumerate(map(tick, texts))))
-    label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
+    style.label_y(right, dict(enumerate(map(style.tick, texts))))
+    style.label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
     right.legend(loc="lower right")
     return figure

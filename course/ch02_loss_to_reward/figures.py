@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from course.kit.style import COLORS, label_x, label_y
+from course.kit import style
+from course.kit.style import COLORS
 
 BINS = 48
 
@@ -79,8 +80,8 @@ def learning_curve(
     ax.axhline(floor, color=COLORS["exact"], linestyle="--", label="entropy of the grammar, exact")
     ax.set(xlim=(0, steps), ylim=(0, 56), ylabel="cross-entropy (nats per review)")
     ax.set_xlabel("step")
-    label_x(ax, {steps * k / 5: f"{steps * k // 5}" for k in range(6)})
-    label_y(ax, {float(y): f"{y}" for y in range(0, 51, 10)})
+    style.label_x(ax, {steps * k / 5: f"{steps * k // 5}" for k in range(6)})
+    style.label_y(ax, {float(y): f"{y}" for y in range(0, 51, 10)})
     ax.xaxis.set_label_coords(0.5, -0.09)
     ax.yaxis.set_label_coords(-0.06, 0.5)
     ax.legend(loc="upper right")
@@ -166,12 +167,12 @@ def gradient_norms(
         "own": ("policy", "o-", "the model's own texts"),
     }
     for name, lines in runs.items():
-        role, style, label = looks[name]
+        role, look, label = looks[name]
         for k, line in enumerate(lines):
             ax.plot(
                 counts,
                 line,
-                style,
+                look,
                 color=COLORS[role],
                 markersize=3,
                 linewidth=1,
@@ -213,18 +214,18 @@ def two_critics(
     left.axhline(data[1], label="entropy of the data, exact", **dash)
     left.plot(model[0], model[1], "o", color=COLORS["policy"], markersize=8)
     left.set(ylabel="nats per review", title="what imitation looks at", ylim=(11.4, 17.2))
-    label_y(left, {float(y): str(y) for y in range(12, 18)})
+    style.label_y(left, {float(y): str(y) for y in range(12, 18)})
     right.plot(shares, sentiments, color=COLORS["reward"], label="mean sentiment of the model")
     right.axhline(data[2], label="mean sentiment of the data, exact", **dash)
     right.plot(model[0], model[2], "o", color=COLORS["reward"], markersize=8)
     right.set(ylabel="praise − blame words", title="what a reward looks at", ylim=(-1.6, 1.7))
-    label_y(right, {-1.0: "−1", 0.0: "0", 1.0: "1"})
+    style.label_y(right, {-1.0: "−1", 0.0: "0", 1.0: "1"})
     for ax, (low, high) in ((left, (0.0, 0.68)), (right, (0.36, 1.0))):  # not through the legend
         ax.axvline(
             data[0], low, high, color=COLORS["behavior"], linestyle=":", label="share in the data"
         )
         ax.set(xlim=(0, 1), xlabel="share of reviews that start with praise")
-        label_x(ax, {k / 4: f"{k / 4:g}" for k in range(5)})
+        style.label_x(ax, {k / 4: f"{k / 4:g}" for k in range(5)})
         ax.xaxis.set_label_coords(0.5, -0.1)
         ax.yaxis.set_label_coords(-0.09, 0.5)
     left.legend(loc="upper center")
@@ -276,7 +277,7 @@ def honest_and_gaming(
         ax.xaxis.set_label_coords(0.5, -0.16)
         ax.yaxis.set_label_coords(-0.03, 0.5)
         ticks = [low, high] if high - low > 1e-9 else [low]
-        label_x(ax, {value: f"{value:.3g}".replace("-", "−") for value in ticks})
+        style.label_x(ax, {value: f"{value:.3g}".replace("-", "−") for value in ticks})
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()

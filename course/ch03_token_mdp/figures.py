@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course.exact import oracle
-from course.kit.style import COLORS, exact_dashes, label_x, label_y, quick_figure, tick
+from course.kit import style
+from course.kit.style import COLORS
 
 LARGEST = 2.0  # rewards of the word world lie in [−2, 2]; one scale for all pictures
 COLOR_OF = mpl.colormaps["BrBG"]  # brown below 0, green above, white at 0
@@ -67,8 +68,8 @@ def number_tree(
         PolyCollection(boxes, facecolors=colors, edgecolors="#A0A0A0", linewidths=widths)
     )
     ax.set(xlim=(0, len(levels)), ylim=(1, 0))
-    label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
-    label_y(ax, {})
+    style.label_x(ax, {k + 0.5: f"word {k + 1}" for k in range(len(levels))})
+    style.label_y(ax, {})
     ax.set_ylabel("equal boxes, not probabilities")
 
 
@@ -81,7 +82,7 @@ def _color(number: float) -> Any:
 
 
 def _label(ax: Axes, depth: int, y: float, word: str, number: float, *, fontsize: int) -> None:
-    text = tick(word) if number != number else f"{tick(word)} {number:+.2f}"
+    text = style.tick(word) if number != number else f"{style.tick(word)} {number:+.2f}"
     dark = number == number and abs(number) > 0.7 * LARGEST
     ax.text(
         depth + 0.5,
@@ -102,7 +103,7 @@ def colored_tree(levels: Sequence[Tensor], words: Sequence[str], *, title: str) 
         words: A strings.
         title: of the tree.
     """
-    figure, (left, right) = quick_figure((1, 0.025), wspace=0.06)
+    figure, (left, right) = style.quick_figure((1, 0.025), wspace=0.06)
     number_tree(left, levels, words, numbers=False)
     left.set_title(title, fontsize=10)
     left.yaxis.set_label_coords(-0.025, 0.5)
@@ -136,7 +137,7 @@ def value_tree(
         level: where to draw black dashes over the bars, such as V(s); None draws none.
         probs: A probabilities π(a | s), written below the words.
     """
-    figure, (left, right) = quick_figure((1.35, 1), wspace=0.24)
+    figure, (left, right) = style.quick_figure((1.35, 1), wspace=0.24)
     number_tree(left, levels, words, path)
     left.set_title(title, fontsize=10)
     prefix = " ".join(words[word] for word in path)
@@ -153,7 +154,7 @@ def value_tree(
 
 def with_probability(words: Sequence[str], probs: Sequence[float]) -> list[str]:
     """Words as labels of an axis, each with its probability below."""
-    return [f"{tick(word)}\n({prob:.2f})" for word, prob in zip(words, probs, strict=True)]
+    return [f"{style.tick(word)}\n({prob:.2f})" for word, prob in zip(words, probs, strict=True)]
 
 
 def number_bars(
@@ -190,8 +191,8 @@ def number_bars(
         )
     reach = max([LARGEST, *(abs(number) for number in bars)])
     ax.set_ylim(-1.25 * reach, 1.45 * reach)
-    label_x(ax, dict(enumerate(map(tick, words))))
-    label_y(ax, {-reach: f"{-reach:g}", 0.0: "0", reach: f"{reach:g}"})
+    style.label_x(ax, dict(enumerate(map(style.tick, words))))
+    style.label_y(ax, {-reach: f"{-reach:g}", 0.0: "0", reach: f"{reach:g}"})
 
 
 def q_and_advantage(
@@ -206,7 +207,7 @@ def q_and_advantage(
         words: A strings.
         title: which state this is.
     """
-    figure, (left, right) = quick_figure((1, 1), wspace=0.28)
+    figure, (left, right) = style.quick_figure((1, 1), wspace=0.28)
     shown = with_probability(words, probs)
     number_bars(left, q_value, shown, level=value)
     number_bars(right, [q - value for q in q_value], shown)
@@ -244,10 +245,10 @@ def credit(texts: Mapping[str, Sequence[float]], *, start: float) -> Figure:
                 k, edge, f"{number:+.2f}", ha="center", va="bottom" if above else "top", fontsize=8
             )
             level += number
-        exact_dashes(ax, [float("nan")] * (len(words) - 1) + [level])
+        style.exact_dashes(ax, [float("nan")] * (len(words) - 1) + [level])
         ax.axhline(start, color=COLORS["exact"], linestyle=":", linewidth=1)
         ax.set_title(f"“{text}”, R = {level:+.0f}", fontsize=9)
-        ax.set_xticks(range(len(words)), [tick(word) for word in words], fontsize=8)
+        ax.set_xticks(range(len(words)), [style.tick(word) for word in words], fontsize=8)
         ax.set(ylim=(-2.5, 2.9))
     axes[0].set_ylabel("reward units")
     figure.supxlabel("word", fontsize=9)
@@ -271,8 +272,8 @@ def discount_curves(
     styles = ("-", "-.", ":", (0, (5, 1, 1, 1)))
     shades = ("#9ECAE1", "#4292C6", "#084594", "#7F7F7F")
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        for (label, values), style, shade in zip(curves.items(), styles, shades, strict=False):
-            ax.plot(gammas, values, linestyle=style, color=shade, label=label, linewidth=2.4)
+        for (label, values), look, shade in zip(curves.items(), styles, shades, strict=False):
+            ax.plot(gammas, values, linestyle=look, color=shade, label=label, linewidth=2.4)
         if title in best:
             ax.plot(gammas, best[title], "--", color=COLORS["exact"], label="V*, exact")
         ax.set(xlabel="discount γ", title=title)
@@ -316,7 +317,7 @@ def rewards_along(
             range(len(words)), values[name], line, color=color, markerfacecolor=filling, label=name
         )
     for ax in axes:
-        ax.set_xticks(range(len(words)), [tick(word) for word in words])
+        ax.set_xticks(range(len(words)), [style.tick(word) for word in words])
         ax.axhline(0, color="#606060", linewidth=0.8)
         ax.margins(y=0.18)
         ax.legend(fontsize=8)

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from course.kit.style import COLORS, exact_dashes, label_x, label_y, tick
+from course.kit import style
+from course.kit.style import COLORS
 
 ENDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # where an axis may end, reward units
 Curves = Mapping[str, tuple[Tensor, str, str]]  # label → (errors (seeds, K), role, line style)
@@ -24,12 +25,12 @@ def learning_curves(panels: Mapping[str, Curves], at: Sequence[int], *, ylabel: 
     figure = Figure(figsize=(7.4, 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-        for label, (errors, role, style) in curves.items():
+        for label, (errors, role, look) in curves.items():
             for seed, line in enumerate(errors.tolist()):
                 ax.loglog(
                     at,
                     line,
-                    style,
+                    look,
                     color=COLORS[role],
                     linewidth=1.2,
                     alpha=0.8,
@@ -67,10 +68,10 @@ def two_answers(
             edgecolor="white",
             label="learned",
         )
-        exact_dashes(ax, exact, label="exact")
+        style.exact_dashes(ax, exact, label="exact")
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=title, ylabel="Q (reward units)", xlabel=f"next word after “{prefix}”")
-        ax.set_xticks(range(len(words)), [tick(word) for word in words])
+        ax.set_xticks(range(len(words)), [style.tick(word) for word in words])
         best = max(range(len(words)), key=lambda word: exact[word])
         ax.get_xticklabels()[best].set_fontweight("bold")
         ax.label_outer()
@@ -116,9 +117,9 @@ def running_estimates(
     """
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     axes = figure.subplots(1, len(runs), sharey=True)
-    for ax, (title, (estimates, role, style)) in zip(axes, runs.items(), strict=True):
+    for ax, (title, (estimates, role, look)) in zip(axes, runs.items(), strict=True):
         for line in estimates.tolist():
-            ax.semilogx(counts, line, style, color=COLORS[role], linewidth=1.0, alpha=0.7)
+            ax.semilogx(counts, line, look, color=COLORS[role], linewidth=1.0, alpha=0.7)
         ax.axhline(exact, color=COLORS["exact"], linestyle="--", label="exact value of π")
         ax.set(title=f"{title}, {len(estimates)} runs", xlabel="texts of μ")
         ax.set_ylabel("estimate (reward units)")
@@ -159,8 +160,8 @@ def estimators(
     )
     right.barh([y + 0.2 for y in rows], biases, height=0.38, color="#4D4D4D", label="|bias|")
     right.set(xlim=(0, limit), title="error", xlabel="reward units")
-    label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
-    label_y(right, {})
+    style.label_x(right, {limit * k / 2: f"{limit * k / 2:g}" for k in range(3)})
+    style.label_y(right, {})
     right.set_ylim(left.get_ylim())
     right.xaxis.set_label_coords(0.5, -0.09)
     right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
@@ -184,8 +185,8 @@ def _mean_and_spread(
         ylim=(len(numbers) - 0.4, -0.6), xlabel="mean ± 1 std, from the exact value (reward units)"
     )
     ax.xaxis.set_label_coords(0.5, -0.09)
-    label_y(ax, dict(zip(rows, numbers, strict=True)))
-    label_x(
+    style.label_y(ax, dict(zip(rows, numbers, strict=True)))
+    style.label_x(
         ax,
         {exact: f"exact {exact:.2f}"}
         | {exact + k * whole: f"{k * whole:+g}".replace("-", "−") for k in (-1, -0.5, 0.5, 1)},
@@ -228,16 +229,16 @@ def variance_growth(
     """
     figure = Figure(figsize=(7.4, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for label, (line, role, style) in variances.items():
-        left.semilogy(lengths, line, style, color=COLORS[role], label=label, markersize=6)
+    for label, (line, role, look) in variances.items():
+        left.semilogy(lengths, line, look, color=COLORS[role], label=label, markersize=6)
     left.set(xlabel="longest text T (words)", ylabel="variance of ρ, exact (no unit)")
     left.set_xticks(list(lengths))
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("")
     left.legend(fontsize=8)
-    for label, (line, style) in samples.items():
-        right.plot(tokens, line, style, color=COLORS["behavior"], label=label)
+    for label, (line, look) in samples.items():
+        right.plot(tokens, line, look, color=COLORS["behavior"], label=label)
     right.set(xlabel="tokens", ylabel="log₁₀ of texts of μ worth one of π, by (4.14)")
     right.legend(fontsize=8)
     return figure

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from course.kit.style import COLORS, label_x, label_y, quick_figure
+from course.kit import style
+from course.kit.style import COLORS
 
 Point = Sequence[float]
 CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.5, 0.866))  # of the triangle, one a text
@@ -196,7 +197,7 @@ def playground(
         paths: "exact" and "sampled" → the probabilities before the first and after each step.
         title: of the triangle.
     """
-    figure, (left, right) = quick_figure((1.3, 1), wspace=0.22)
+    figure, (left, right) = style.quick_figure((1.3, 1), wspace=0.22)
     triangle(left, words, rewards)
     left.set_title(title, fontsize=9)
     trails(left, paths["exact"], [paths["sampled"]])
@@ -213,8 +214,8 @@ def playground(
     margin = 0.06 * max(high - low, 0.1)
     right.set(xlim=(-0.5, longest), ylim=(low - margin, high + margin))
     right.axhline(high, color=COLORS["exact"], linewidth=1.2, linestyle="--")
-    label_x(right, {0.0: "0", longest / 2: f"{longest / 2:g}", float(longest): f"{longest}"})
-    label_y(right, {low: f"{low:+.3g}", high: f"{high:+.3g}"})
+    style.label_x(right, {0.0: "0", longest / 2: f"{longest / 2:g}", float(longest): f"{longest}"})
+    style.label_y(right, {low: f"{low:+.3g}", high: f"{high:+.3g}"})
     right.set_xlabel("steps taken")
     right.set_ylabel("exact J, reward units")
     right.set_title("J after each step; top: the best text", fontsize=9)

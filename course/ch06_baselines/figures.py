@@ -9,7 +9,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course.kit.style import COLORS, LINES, PALE, label_x, label_y, quick_figure
+from course.kit import style
+from course.kit.style import COLORS, LINES, PALE
 
 GREY = (COLORS["reference"], "-.", "x")  # a run without a baseline
 UNCOMPARED: dict[str, Any] = {"color": COLORS["reference"], "linestyle": "-."}
@@ -27,7 +28,7 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
         truth: ‖∇L‖, the length of the exact arrow.
         count: completions an estimate.
     """
-    figure, axes = quick_figure((1, 1), wspace=0.22)
+    figure, axes = style.quick_figure((1, 1), wspace=0.22)
     for ax, (title, points) in zip(axes, panels.items(), strict=True):
         reach = 1.1 * float(points.abs().max())
         ax.plot(points[:, 0], points[:, 1], ".", color=COLORS["policy"], alpha=0.35, markersize=3)
@@ -39,8 +40,8 @@ def clouds(panels: Mapping[str, Tensor], truth: float, *, count: int) -> Figure:
         ax.set_xlabel(f"along ∇L, reward units; a dot = {count} texts")
         tick = float(f"{0.8 * reach:.1g}")
         ticks = {x: f"{x:g}" for x in (-tick, 0.0, tick)}
-        label_x(ax, ticks)
-        label_y(ax, ticks)
+        style.label_x(ax, ticks)
+        style.label_y(ax, ticks)
     axes[0].set_ylabel("across, reward units")
     return figure
 
@@ -57,7 +58,7 @@ def parabolas(
         panels: title → variance at each of them, as a share of that at 0.
         marks: title → name → (constant, variance) of what is marked.
     """
-    figure, axes = quick_figure((1, 1), wspace=0.22)
+    figure, axes = style.quick_figure((1, 1), wspace=0.22)
     signs = ("o", "s", "v", "D")
     for ax, (title, heights) in zip(axes, panels.items(), strict=True):
         ax.plot(grid, heights, color=COLORS["policy"])
@@ -167,14 +168,14 @@ def line_panel(
         markers: whether each number gets a mark.
     """
     for k, (name, numbers) in enumerate(lines.items()):
-        color, style, marker = LINES[k % len(LINES)]
+        color, look, marker = LINES[k % len(LINES)]
         if name == dashed:
-            color, style = COLORS["exact"], "--"
+            color, look = COLORS["exact"], "--"
         ax.plot(
             x,
             numbers,
             color=color,
-            linestyle=style,
+            linestyle=look,
             label=name,
             marker=marker if markers else None,
             markersize=4,
@@ -265,10 +266,10 @@ def trade_off(
         title="both are exact",
     )
     for k, count in enumerate(counts):
-        color, style, _ = LINES[k]
+        color, look, _ = LINES[k]
         total = [b + v / count for b, v in zip(bias, variance, strict=True)]
         best = min(range(len(total)), key=total.__getitem__)
-        right.plot(lams, total, color=color, linestyle=style, label=f"N = {count}")
+        right.plot(lams, total, color=color, linestyle=look, label=f"N = {count}")
         right.plot([lams[best]], [total[best]], "o", color=COLORS["exact"], markersize=6)
     right.set(xlabel="λ", ylabel="bias² + variance / N (log)", yscale="log")
     right.set_title("black dots: the best λ")
@@ -302,21 +303,21 @@ def objective_curves(
     labels = list(dict.fromkeys(label for label, _ in curves))
     for k, (label, heights) in enumerate(curves):
         own = [name for name in labels if name != "none"]
-        color, style, _ = LINES[own.index(label) % len(LINES)] if label in own else GREY
+        color, look, _ = LINES[own.index(label) % len(LINES)] if label in own else GREY
         first = label not in [name for name, _ in curves[:k]]
         ax.plot(
             range(len(heights)),
             heights,
             color=color,
-            linestyle=style,
+            linestyle=look,
             label=label if first else None,
         )
     ax.axhline(best, color=COLORS["exact"], linestyle="--", linewidth=1.6)
     lowest = min([min(h) for _, h in curves if h] or [min(0.0, best - 1)])
     length = max([10, *(len(h) - 1 for _, h in curves)])
     ax.set(xlim=(0, length), ylim=(lowest - 0.1 * (best - lowest), best + 0.1 * (best - lowest)))
-    label_x(ax, {0: "0", length // 2: str(length // 2), length: str(length)})
-    label_y(ax, _round_marks(lowest, best))
+    style.label_x(ax, {0: "0", length // 2: str(length // 2), length: str(length)})
+    style.label_y(ax, _round_marks(lowest, best))
     ax.set_ylabel("exact expected reward")
     ax.set_xlabel("gradient steps")
     ax.xaxis.set_label_coords(0.5, -0.09)

@@ -16,8 +16,8 @@ from torch import Tensor
 from course.ch07_language_model import broken_runs, speed
 from course.exact import baselines, gradients, oracle, tables
 from course.kit import checker
-from course.worlds import imitation, rewards, tiny_models, word_world
-from course.worlds.reviews import REVIEWS, sentiment_reward
+from course.worlds import imitation, reviews, rewards, tiny_models, word_world
+from course.worlds.reviews import REVIEWS
 from helpers import advantages, losses, models, rollout, scoring, settings, train
 
 PROMPT_TOKENS = 4  # <bos> the film was
@@ -501,13 +501,13 @@ def exercise_6(gamed: Mapping[str, Any]) -> None:
         "that is a review: the grammar can derive it. The exercise wants what is none."
     )
     drawn = REVIEWS.sample(200, torch.Generator().manual_seed(6), prefix=prompt)
-    reviews = [each.strip() for each in drawn if len(each.split()) <= 31]
-    reviews += [" ".join(["was good", *["and the film was good"] * n, "."]) for n in range(6)]
-    texts = [text, HONEST, *reviews]
+    honest = [each.strip() for each in drawn if len(each.split()) <= 31]
+    honest += [" ".join(["was good", *["and the film was good"] * n, "."]) for n in range(6)]
+    texts = [text, HONEST, *honest]
     with torch.no_grad():
         full = [f"{prompt} {each}" for each in texts]
         surprise = -imitation.score(_reviews(), full, prompt_words=2).double()
-    paid = torch.tensor(sentiment_reward([prompt] * len(texts), texts)).double()
+    paid = torch.tensor(reviews.sentiment_reward([prompt] * len(texts), texts)).double()
     goal = paid - 0.05 * surprise  # log π = 0: the policy writes nothing else
     best = goal[1:].max()
     assert goal[0] > best, (

@@ -7,7 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course.kit.style import COLORS, LINES, PALE, SHADES, frame, label_x, label_y
+from course.kit import style
+from course.kit.style import COLORS, LINES, PALE, SHADES
 
 # What the laboratory shows: column of a record → title of its panel.
 PANELS = {
@@ -43,7 +44,7 @@ def laboratory(
     figure.subplots_adjust(left=0.065, right=0.97, top=0.93, bottom=0.075, wspace=0.25, hspace=0.42)
     axes = list(figure.subplots(2, 3).flat)
     shown = list(runs.items())[-MOST_CURVES:]
-    looks: list[Look] = [(color, style, 1.4) for color, style, _ in LINES]
+    looks: list[Look] = [(color, look, 1.4) for color, look, _ in LINES]
     if alike:
         looks = [(COLORS["policy"], "-", 0.9)] * len(shown)
     steps = max([10, *(len(column) - 1 for _, run in shown for column in run.values())])
@@ -55,8 +56,8 @@ def laboratory(
     last.set_axis_off()
     last.text(0, 1.06, title, fontsize=9, va="bottom", transform=last.transAxes)
     labels = [alike] if alike else [label for label, _ in shown]
-    for label, (color, style, width) in zip(labels, looks, strict=False):
-        last.plot([], [], color=color, linestyle=style, linewidth=width, label=label)
+    for label, (color, look, width) in zip(labels, looks, strict=False):
+        last.plot([], [], color=color, linestyle=look, linewidth=width, label=label)
     if exact:
         last.plot([], [], color=COLORS["exact"], linestyle="--", label=exact_label)
     if shown or exact:
@@ -74,9 +75,9 @@ def _panel(
     whole: bool,
 ) -> None:
     """One quantity over the steps."""
-    for heights, (color, style, width) in zip(curves, looks, strict=False):
-        ax.plot(range(len(heights)), heights, color=color, linestyle=style, linewidth=width)
-    frame(ax, curves, exact, steps=steps, whole=whole)
+    for heights, (color, look, width) in zip(curves, looks, strict=False):
+        ax.plot(range(len(heights)), heights, color=color, linestyle=look, linewidth=width)
+    style.frame(ax, curves, exact, steps=steps, whole=whole)
 
 
 def work(tokens: Mapping[str, tuple[int, int]]) -> Figure:
@@ -134,7 +135,7 @@ def multiples(
             look = {"color": PALE, "linewidth": 3.0} if k else {"color": color, "linewidth": 1.4}
             ax.plot(range(len(heights)), heights, label=label, zorder=2.2 - 0.1 * k, **look)
         heights_of = list(curves.values())
-        frame(
+        style.frame(
             ax,
             heights_of,
             (exact or {}).get(title),
@@ -177,8 +178,8 @@ def symptoms(
                 ax.plot(heights, color=COLORS["policy"], linewidth=1.1)
             ax.axhline(exact[title], color=COLORS["exact"], linestyle="--", linewidth=1.1)
             ax.set(xlim=(0, steps), ylim=(low - room, high + room))
-            label_x(ax, {0: "0", steps: f"step {steps}"})
-            label_y(ax, {low: f"{low:.2g}", high: f"{high:.2g}"})
+            style.label_x(ax, {0: "0", steps: f"step {steps}"})
+            style.label_y(ax, {low: f"{low:.2g}", high: f"{high:.2g}"})
             if j == 0:
                 ax.set_ylabel(name, rotation=0, fontsize=14, labelpad=26, va="center")
         grid[0, j].set_title(title, fontsize=9, loc="left")
@@ -212,7 +213,7 @@ def steps_to_threshold(
         ax.set(xlim=(0, 1.28 * most), ylim=(len(methods) - 0.5, -0.5))
         ax.set_xlabel(title)
         half = most // 2
-        label_x(ax, {0: "0", half: str(half), most: str(most), beyond: "never"})
+        style.label_x(ax, {0: "0", half: str(half), most: str(most), beyond: "never"})
         ax.xaxis.set_label_coords(0.5, -0.11)
-        label_y(ax, dict(enumerate(methods)) if ax is axes[0] else {})
+        style.label_y(ax, dict(enumerate(methods)) if ax is axes[0] else {})
     return figure

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from course.ch07_language_model import figures
 from course.kit import live
-from course.worlds.reviews import REVIEW_PROMPTS, completion_grammar
-from course.worlds.rewards import LM_REWARDS, share_of_reviews
+from course.worlds import reviews, rewards
+from course.worlds.reviews import REVIEW_PROMPTS
+from course.worlds.rewards import LM_REWARDS
 from helpers import models, runlog, settings, train
 from helpers.models import LanguageModel
 
@@ -67,7 +68,7 @@ def laboratory_config(**choices: Any) -> settings.Config:
 
 def exact_values() -> dict[str, float]:
     """What the panels of `figures.laboratory` show if the grammar writes the completions."""
-    after = completion_grammar()
+    after = reviews.completion_grammar()
     return {
         "reviews": 1.0,
         "entropy": after.entropy(),
@@ -87,7 +88,7 @@ def observed(record: runlog.Record, *, reviews: bool) -> dict[str, Any]:
     """
     rows = list(zip(record.prompts, record.completions, record.rewards, strict=True))
     stride = max(1, len(rows) // SAMPLES)
-    share = share_of_reviews(record.prompts, record.completions) if reviews else math.nan
+    share = rewards.share_of_reviews(record.prompts, record.completions) if reviews else math.nan
     return {**record.numbers(), "reviews": share, "samples": rows[::stride][:SAMPLES]}
 
 
@@ -204,7 +205,7 @@ class LanguageModelLab(ipywidgets.VBox):
             }
         exact = dict(self._exact)
         if {run.settings["reward"] for run in runs} == {"praise"} and self._reviews:
-            exact["reward"] = completion_grammar().expected_score()
+            exact["reward"] = reviews.completion_grammar().expected_score()
         title = f"{len(runs)} run{'s' * (len(runs) > 1)}" if runs else "press Run"
         if len({run.settings["reward"] for run in runs}) > 1:
             title += ", rewards in different units"

@@ -1,4 +1,4 @@
-"""The pieces that the course's widgets share."""
+"""Walking down a word world with buttons, and the small pieces that widgets share."""
 
 from collections.abc import Sequence
 from typing import Any

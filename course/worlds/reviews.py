@@ -6,9 +6,8 @@ Its probabilities, its entropy and its mean sentiment are known exactly (`gramma
 import math
 from collections.abc import Sequence
 
-from course.worlds import grammar
+from course.worlds import grammar, word_world
 from course.worlds.grammar import Grammar
-from course.worlds.word_world import zip_texts
 
 # --------------------------------------------------------------------------- reviews world
 
@@ -112,7 +111,7 @@ def sentiment_reward(prompts: Sequence[str], completions: Sequence[str]) -> list
     Returns:
         B floats.
     """
-    return [_count_polarity(text.split()) for _, text in zip_texts(prompts, completions)]
+    return [_count_polarity(text.split()) for _, text in word_world.zip_texts(prompts, completions)]
 
 
 def _count_polarity(words: list[str]) -> float:

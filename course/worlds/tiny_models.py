@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from course.worlds.word_world import TokenWorld
-from helpers.models import LanguageModel, context_length
+from helpers import models
+from helpers.models import LanguageModel
 
 
 class _WordTransformer(GPT2LMHeadModel):
@@ -93,7 +94,7 @@ def word_language_model(world: TokenWorld, model: PreTrainedModel) -> LanguageMo
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, clean_up_tokenization_spaces=False, model_input_names=["input_ids"]
     )
-    return LanguageModel(model.eval(), tokenizer, world.eos_ids, context_length(model))
+    return LanguageModel(model.eval(), tokenizer, world.eos_ids, models.context_length(model))
 
 
 def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:

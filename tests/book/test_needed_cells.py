@@ -45,7 +45,8 @@ def test_every_widget_of_a_chapter_is_found_and_the_rest_is_left_out(path):
     kept = needed_cells.needed(sources)
     shown = [k for k, source in enumerate(sources) if re.search(r"^widgets\.[A-Z]", source, re.M)]
     assert set(shown) <= set(kept)
-    assert shown or path.name < "01", "a chapter without a widget: is that meant?"
+    rooms = NOTEBOOKS.parent.glob(f"course/ch{path.name[:2]}_*/widgets.py")
+    assert bool(shown) == any(rooms), "the widgets of the room are shown in the chapter"
     assert len(kept) < len(sources) / 3, "the browser would run most of the chapter"
 
 
@@ -62,4 +63,4 @@ def test_every_cell_of_the_solutions_is_run_there_or_with_the_readers_notebook(p
     assert sum("checks.exercise_" in source for source in kept) == len(
         re.findall(r"checks\.exercise_", "".join(everything))
     )
-    assert len(kept) < len(everything)
+    assert len(kept) < len(everything) or len(everything) <= 3

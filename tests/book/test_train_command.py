@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_models import save_foreign_model
+
+from tests.helpers.foreign_models import save_foreign_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "train.py"
-SHOWN = (ROOT / "README.md", SCRIPT, *(ROOT / "notebooks" / "src").glob("07_*.md"))
+SHOWN = (ROOT / "README.md", SCRIPT, *ROOT.glob("course/ch07_*/07_*.md"))
 
 
 @pytest.fixture

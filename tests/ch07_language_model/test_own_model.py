@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.helpers.test_models import save_foreign_model
-from tools import build_notebooks
+from tests.helpers.foreign_models import save_foreign_model
+from tools import build_notebooks, contents
 
 
 def cells_of(section: str) -> list[str]:
     """The set-up cell of chapter 07, and the code cells below a heading."""
-    [source] = build_notebooks.sources(["07"])
+    [source] = contents.texts(numbers=["07"])
     code, here = [], ""
     for cell in build_notebooks.skeleton(source, "reader").cells:
         for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
