@@ -163,33 +163,17 @@ class Loop:
             if state.between_steps:
                 error.add_note(f"In step {state.step}. The weights are those before it.")
             raise
-        rows = self.processes.columns(
-            {  # (B,) each, then of all processes
-                "reward": paid,
-                "entropy": batch.entropies.sum(1),
-                "nll": -batch.old_logprobs.sum(1),
-                "kl": divergences.sum(1),
-                "length": batch.lengths,
-                "finished": batch.finished,
-                "silent": (judged == 0).reshape(len(paid), -1).all(1),
-                "mismatch": gaps,
-            },
-            self.lm.model.device,
-        )
-        numbers: dict[str, Any] = {name: float(row.mean()) for name, row in rows.items()}
-        numbers["mismatch"] = float(rows["mismatch"].max())
-        seconds = time.perf_counter() - started
-        record = Record(
-            **numbers,
-            step=state.step,
-            reward_std=float(rows["reward"].std(correction=0)),
-            grad_norm=norm,
-            seconds=seconds,
-            tokens_per_second=float(rows["length"].sum()) / seconds,
-            prompts=asked,
-            completions=completions,
-            rewards=paid.tolist(),
-        )
+        seen = {  # (B,) each
+            "reward": paid,
+            "entropy": batch.entropies.sum(1),
+            "nll": -batch.old_logprobs.sum(1),
+            "kl": divergences.sum(1),
+            "length": batch.lengths,
+            "finished": batch.finished,
+            "silent": (judged == 0).reshape(len(paid), -1).all(1),
+            "mismatch": gaps,
+        }
+        record = self._record(seen, norm, started, (asked, completions, paid.tolist()))
         chance = generator.get_state()
         # In one statement, after which the step counts: a checkpoint must not hold half of it.
         state.step, state.memory, state.chance, state.between_steps = (
@@ -199,6 +183,31 @@ class Loop:
             True,
         )
         return record
+
+    def _record(
+        self,
+        seen: dict[str, Tensor],
+        norm: float,
+        started: float,
+        texts: tuple[list[str], list[str], list[float]],
+    ) -> Record:
+        """The means of what all processes have seen, and the texts of this one."""
+        rows = self.processes.columns(seen, self.lm.model.device)
+        numbers: dict[str, Any] = {name: float(row.mean()) for name, row in rows.items()}
+        numbers["mismatch"] = float(rows["mismatch"].max())
+        seconds = time.perf_counter() - started
+        prompts, completions, rewards = texts
+        return Record(
+            **numbers,
+            step=self.state.step,
+            reward_std=float(rows["reward"].std(correction=0)),
+            grad_norm=norm,
+            seconds=seconds,
+            tokens_per_second=float(rows["length"].sum()) / seconds,
+            prompts=prompts,
+            completions=completions,
+            rewards=rewards,
+        )
 
     def write(self, generator: torch.Generator) -> tuple[list[str], RolloutBatch, list[str]]:
         """Draw prompts, and sample a group of completions to each.

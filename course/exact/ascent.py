@@ -222,10 +222,7 @@ def _climb(
                 total = total + _uphill(tempered, theta, world, prompt, rows, judged)
                 batches[prompt] = (problem, rows)
             records.append(record)
-        names = ("objective", "reward", "spread")
-        yield {"step": float(step)} | {
-            name: sum(r.get(name, math.nan) for r in records) / len(records) for name in names
-        }
+        yield {"step": float(step), **_means(records)}
         if step == settings.steps:
             return
         if not bool(total.isfinite().all()):
@@ -236,6 +233,12 @@ def _climb(
         for prompt, (problem, rows) in batches.items():  # a batch is judged by what came before
             if chosen is not None and chosen.learn is not None:
                 memory[prompt] = chosen.learn(problem, memory.get(prompt), rows, world.num_actions)
+
+
+def _means(records: list[dict[str, float]]) -> dict[str, float]:
+    """Over the prompts; nan where nothing was drawn."""
+    names = ("objective", "reward", "spread")
+    return {name: sum(r.get(name, math.nan) for r in records) / len(records) for name in names}
 
 
 def _listed(

@@ -86,3 +86,10 @@ def test_without_prompts_a_stranger_is_not_asked_for_reviews(command, tmp_path, 
     with pytest.raises(SystemExit):
         command.go("--model", "owner/name", "--folder", str(tmp_path))
     assert "needs --prompts" in capsys.readouterr().err
+
+
+def test_the_lines_of_python_in_readme_train(capsys):
+    [block] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert "steps=30" in block
+    exec(block.replace("steps=30", "steps=1, prompts_per_step=1"), {})
+    assert capsys.readouterr().out.startswith("0 ")
