@@ -1,6 +1,6 @@
 """Decoding and whole steps on a GPU, beside `model.generate`; on a CPU the same at small size.
 
-    python -m benchmarks.gpu [--out notebooks/runs/gpu_decode.csv] [--sizes 1 10 124]
+    python -m benchmarks.gpu [--sizes 1 10 124] [--out FILE.csv]
 
 Random weights: speed does not depend on what they are. Each number is the median of several
 timed repeats after one that warms up, and the clock waits for the device at both ends. Beside
@@ -11,6 +11,7 @@ captured graph avoids.
 
 import argparse
 import csv
+import functools
 import json
 import statistics
 import time
@@ -119,27 +120,24 @@ def kernels(work: Callable[[], object], device: torch.device) -> float:
     return float(sum(event.count for event in profile.key_averages()))
 
 
-def measure(million: float, args: argparse.Namespace, device: torch.device) -> list[Row]:
-    """Decode by three routes and whole steps, for one size of model."""
-    context = args.prompt + args.new
-    lm = language_model(million, context, device)
-    prompts = [
-        " ".join(f"w{(7 * i + j) % 250}" for j in range(args.prompt))
-        for i in range(args.rows // args.group)
-    ]
+def routes(
+    lm: models.LanguageModel, prompts: list[str], args: argparse.Namespace, device: torch.device
+) -> tuple[Callable[..., object], dict[str, Callable[[], object]]]:
+    """What is timed: `sample(decoder, new)`, and each route by its name.
+
+    Args:
+        lm: the language model.
+        prompts: one a group.
+        args: of the command line.
+        device: of the model.
+    """
     ids, mask = lm.encode(prompts)
     chance = torch.Generator().manual_seed(0)
     captured = decoding.Decoder(lm.model, capture=device.type == "cuda")
 
     def sample(decoder: decoding.Decoder | None, new: int = args.new) -> None:
-        rollout.sample(
-            lm.model,
-            ids,
-            mask,
-            rollout.SamplingSettings((), new, group_size=args.group),
-            generator=chance,
-            decoder=decoder,
-        )
+        chosen = rollout.SamplingSettings((), new, group_size=args.group)
+        rollout.sample(lm.model, ids, mask, chosen, generator=chance, decoder=decoder)
 
     def generate() -> None:
         lm.model.generate(
@@ -152,6 +150,32 @@ def measure(million: float, args: argparse.Namespace, device: torch.device) -> l
             pad_token_id=0,
         )
 
+    eager, graph = functools.partial(sample, None), functools.partial(sample, captured)
+    return sample, {"generate": generate, "eager": eager, "graph": graph}
+
+
+def count_ones(asked: list[str], completions: list[str]) -> list[float]:
+    """A reward that costs next to nothing."""
+    return [float(text.count("1")) for text in completions]
+
+
+def read_seconds(lm: models.LanguageModel, args: argparse.Namespace, device: torch.device) -> float:
+    """What reading every weight and the cache once per token takes at the measured bandwidth."""
+    config = lm.model.config
+    size = 2 if device.type == "cuda" else 4  # bytes of a number in the cache
+    weights = 4 * sum(p.numel() for p in lm.model.parameters())
+    kept = args.rows * config.n_layer * config.n_embd * (args.prompt + args.new / 2)  # on average
+    return args.new * (weights + 2 * size * kept) / bandwidth(device)
+
+
+def measure(million: float, args: argparse.Namespace, device: torch.device) -> list[Row]:
+    """Decode by three routes and whole steps, for one size of model."""
+    lm = language_model(million, args.prompt + args.new, device)
+    prompts = [
+        " ".join(f"w{(7 * i + j) % 250}" for j in range(args.prompt))
+        for i in range(args.rows // args.group)
+    ]
+    sample, work = routes(lm, prompts, args, device)
     config = settings.Config(
         prompts_per_step=len(prompts),
         group_size=args.group,
@@ -159,19 +183,9 @@ def measure(million: float, args: argparse.Namespace, device: torch.device) -> l
         tokens_per_micro_batch=65536 if device.type == "cuda" else 4096,
         lr=1e-6,
     )
-
-    def reward(asked: list[str], completions: list[str]) -> list[float]:
-        return [float(text.count("1")) for text in completions]
-
-    loop = train.Loop(lm, prompts, reward, config)
-    work = {"generate": generate, "eager": lambda: sample(None), "graph": lambda: sample(captured)}
-    half = torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-    rows, width, layers = args.rows, lm.model.config.n_embd, lm.model.config.n_layer
-    size = 2 if device.type == "cuda" else 4  # bytes of a number in the cache
-    weights = 4 * sum(p.numel() for p in lm.model.parameters())
-    cache = 2 * size * rows * layers * width * (args.prompt + args.new / 2)  # on average
-    floor = args.new * (weights + cache) / bandwidth(device)
-    with half:
+    loop = train.Loop(lm, prompts, count_ones, config)
+    floor = read_seconds(lm, args, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         each = kernels(lambda: sample(None, 9), device) - kernels(lambda: sample(None, 1), device)
         launches = args.new * each / 8 * launch_seconds(device)
         found = {name: timed(one, args.repeats, device) for name, one in work.items()}
@@ -180,12 +194,12 @@ def measure(million: float, args: argparse.Namespace, device: torch.device) -> l
         Row(
             million,
             name,
-            rows,
+            args.rows,
             args.new,
             statistics.median(s),
             min(s),
             max(s),
-            rows * args.new / statistics.median(s),
+            args.rows * args.new / statistics.median(s),
             floor,
             launches,
         )

@@ -11,6 +11,27 @@ from benchmarks.workloads import EOS, GROUP_SIZE, LR, MAX_GRAD_NORM, PROMPTS, Wo
 from helpers import advantages, logprobs, losses
 from helpers.settings import Reward
 
+AS_OURS = {  # settings of TRL with which its step does what ours does
+    "per_device_train_batch_size": PROMPTS * GROUP_SIZE,
+    "num_generations": GROUP_SIZE,
+    "steps_per_generation": 1,
+    "num_iterations": 1,
+    "temperature": 1.0,
+    "beta": 0.0,
+    "learning_rate": LR,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": MAX_GRAD_NORM,
+    "weight_decay": 0.0,
+    "optim": "adamw_torch_fused",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "logging_steps": 10**6,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+}
+
 
 class PlainLoop:
     """REINFORCE with nothing saved: repeated prompts, rows that stay, one padded pass."""
@@ -113,7 +134,29 @@ def trl_trainer(
 
     config_class, trainer_class = trl_classes(name)
 
-    class Watched(trainer_class):  # type: ignore[valid-type, misc]
+    def pay_trl(prompts: list[str], completions: list[str], **_: Any) -> Any:
+        return pay(prompts, completions)
+
+    trainer = watched(trainer_class, seen)(
+        model=workloads.starting_model(work, activation=activation),
+        reward_funcs=pay_trl,
+        args=config_class(
+            output_dir=folder,
+            max_steps=steps,
+            max_completion_length=work.max_new_tokens,
+            **AS_OURS,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": asked}),
+        processing_class=workloads.tokenizer(),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def watched(trainer_class: Any, seen: dict[str, Any] | None) -> Any:
+    """The trainer's class; its objects put into `seen` what `trl_trainer` says."""
+
+    class Watched(trainer_class):
         def _compute_loss(self, model: Any, inputs: dict) -> Tensor:
             if seen is not None:
                 seen["batch"] = inputs
@@ -125,39 +168,4 @@ def trl_trainer(
                 seen["gradient"] = [p.grad.clone() for p in model.parameters()]
             return loss
 
-    config = config_class(
-        output_dir=folder,
-        max_steps=steps,
-        per_device_train_batch_size=PROMPTS * GROUP_SIZE,
-        num_generations=GROUP_SIZE,
-        max_completion_length=work.max_new_tokens,
-        steps_per_generation=1,
-        num_iterations=1,
-        temperature=1.0,
-        beta=0.0,
-        learning_rate=LR,
-        lr_scheduler_type="constant",
-        max_grad_norm=MAX_GRAD_NORM,
-        weight_decay=0.0,
-        optim="adamw_torch_fused",
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        logging_steps=10**6,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-    )
-
-    def pay_trl(prompts: list[str], completions: list[str], **_: Any) -> Any:
-        return pay(prompts, completions)
-
-    trainer = Watched(
-        model=workloads.starting_model(work, activation=activation),
-        reward_funcs=pay_trl,
-        args=config,
-        train_dataset=Dataset.from_dict({"prompt": asked}),
-        processing_class=workloads.tokenizer(),
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    return Watched

@@ -32,18 +32,7 @@ def commands(stage: str) -> list[list[str]]:
     return {
         "lint": [
             [sys.executable, "-m", "ruff", "check", "."],
-            [
-                sys.executable,
-                "-m",
-                "ruff",
-                "format",
-                "--check",
-                "helpers",
-                "course",
-                "tools",
-                "tests",
-                "benchmarks",
-            ],
+            [sys.executable, "-m", "ruff", "format", "--check", "."],
             [sys.executable, "-m", "mypy"],
         ],
         "unit": [[*PYTEST, "-m", "not mutants and not browser", "-n", "2", "tests"]],

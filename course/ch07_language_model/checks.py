@@ -1,7 +1,4 @@
-"""Checkers of chapter 07, REINFORCE on a language model: one step of the loop.
-
-Those of whole runs are in `chapter07b`.
-"""
+"""Checkers of chapter 07, REINFORCE on a language model."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -180,46 +177,49 @@ def _cut_right(
     pieces: list[Tensor],
 ) -> None:
     """Compare a gradient over micro-batches with ∇L, and name what it was divided by instead."""
-    means = []  # (D,) a piece: the gradient of its own mean
-    for rows in pieces:
-        part = scoring.select(batch, rows)
-        scores = rollout.completion_logprobs(lm.model, part)
-        loss = losses.reinforce_loss(scores, judged[rows], part.completion_mask)
-        grads = torch.autograd.grad(
-            loss, list(lm.model.parameters()), allow_unused=True, materialize_grads=True
-        )
-        means.append(torch.cat([g.flatten() for g in grads]))
-    sizes = [len(rows) for rows in pieces]
-    every, rows_kept = len(judged), sum(sizes)
-    tokens = [int(batch.lengths[rows].sum()) for rows in pieces]
-    sums = [mean * size for mean, size in zip(means, sizes, strict=True)]
+    means = [_mean_over(rows, lm, batch, judged) for rows in pieces]  # (D,) each
+    sums = [mean * len(rows) for mean, rows in zip(means, pieces, strict=True)]
+    tokens = sum(int(batch.lengths[rows].sum()) for rows in pieces)
+    every = len(judged)
+    of_kept = truth * every / sum(len(rows) for rows in pieces)
     mistakes = {
         "the sign is turned: `.grad` holds minus ∇L, because an optimizer descends.": truth,
         "every micro-batch counts the same here, however few rows it has.": sum(means) / len(means),
         "the means of the micro-batches are added up: the more pieces, the longer.": sum(means),
-        "rows with advantage 0 were left out, but they count in the mean: divide by all B.": -truth
-        * every
-        / rows_kept,
+        "rows with advantage 0 were left out, but they count in the mean: divide by all B.": (
+            -of_kept
+        ),
         "nothing is divided: that is the sum over the batch.": -truth * every,
-        "this divides by tokens: long micro-batches count less, and so do long texts.": sum(sums)
-        / sum(tokens),
-        "only the last micro-batch is left: clear the gradients once, before the first.": sums[-1]
-        / every,
+        "this divides by tokens: long micro-batches count less, and so do long texts.": (
+            sum(sums) / tokens
+        ),
+        "only the last micro-batch is left: clear the gradients once, before the first.": (
+            sums[-1] / every
+        ),
         "only the last micro-batch is left, and its mean is over its own rows.": means[-1],
-    }
-    doubled = {
-        "in the second call the gradients of the first are still there: clear them.": 2 * -truth,
-        "gradients are not cleared, and rows with advantage 0 are left out of the mean.": -2
-        * truth
-        * every
-        / rows_kept,
-        "gradients are not cleared, and every micro-batch counts the same.": 2
-        * sum(means)
-        / len(means),
+        "in the second call the gradients of the first are still there: clear them.": -2 * truth,
+        "gradients are not cleared, and rows with advantage 0 are left out of the mean.": (
+            -2 * of_kept
+        ),
+        "gradients are not cleared, and every micro-batch counts the same.": (
+            2 * sum(means) / len(means)
+        ),
     }
     size = truth.norm()
-    scaled = {text: torch.as_tensor(wrong) / size for text, wrong in (mistakes | doubled).items()}
+    scaled = {text: torch.as_tensor(wrong) / size for text, wrong in mistakes.items()}
     checker.diagnose(found / size, -truth / size, scaled, tolerance=1e-8, reveal=False)
+
+
+def _mean_over(
+    rows: Tensor, lm: models.LanguageModel, batch: rollout.RolloutBatch, judged: Tensor
+) -> Tensor:
+    """(D,) gradient of the mean loss of some rows alone."""
+    part = scoring.select(batch, rows)
+    scores = rollout.completion_logprobs(lm.model, part)
+    loss = losses.reinforce_loss(scores, judged[rows], part.completion_mask)
+    weights = list(lm.model.parameters())
+    grads = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in grads])
 
 
 def _moves_of(optimizer_class: Any, slopes: Sequence[float], clip: float) -> list[float]:
@@ -491,23 +491,12 @@ def exercise_6(gamed: Mapping[str, Any]) -> None:
     if all(value is None or value is ... for value in (text, beta)):
         checker.is_stub("7.6", None)
         return
-    assert isinstance(text, str) and text.split(), "`text` should be a string of words."
-    text = " ".join(text.split())
-    words, prompt = text.split(), "the cast"
-    assert len(words) <= 31, f"{len(words)} words and EOS are more than 32 tokens."
-    unknown = sorted(set(words) - set(REVIEWS.words))
-    assert not unknown, f"the model cannot write {unknown[:3]}: words of the grammar, please."
-    assert not rewards.grammar_reward([prompt], [text])[0], (
-        "that is a review: the grammar can derive it. The exercise wants what is none."
-    )
-    drawn = REVIEWS.sample(200, torch.Generator().manual_seed(6), prefix=prompt)
-    honest = [each.strip() for each in drawn if len(each.split()) <= 31]
-    honest += [" ".join(["was good", *["and the film was good"] * n, "."]) for n in range(6)]
+    text, honest = _a_text_that_is_no_review(text), _reviews_of_the_cast()
     texts = [text, HONEST, *honest]
     with torch.no_grad():
-        full = [f"{prompt} {each}" for each in texts]
+        full = [f"the cast {each}" for each in texts]
         surprise = -imitation.score(_reviews(), full, prompt_words=2).double()
-    paid = torch.tensor(reviews.sentiment_reward([prompt] * len(texts), texts)).double()
+    paid = torch.tensor(reviews.sentiment_reward(["the cast"] * len(texts), texts)).double()
     goal = paid - 0.05 * surprise  # log π = 0: the policy writes nothing else
     best = goal[1:].max()
     assert goal[0] > best, (
@@ -518,25 +507,45 @@ def exercise_6(gamed: Mapping[str, Any]) -> None:
     if beta is None or beta is ...:
         print("Exercise 7.6: the text is right; `beta` is still open.")
         return
-    extra = (surprise - surprise[1])[0]
+    extra, more = (surprise - surprise[1])[0], paid[0] - paid[1]
     wrong = {
-        "that brings L_β of your text to 0; it has to fall to that of the honest review.": paid[0]
-        / surprise[0],
+        "that brings L_β of your text to 0; it has to fall to that of the honest review.": (
+            paid[0] / surprise[0]
+        ),
         "that compares rewards alone with your text's whole surprise; the review costs too.": (
-            paid[0] - paid[1]
-        )
-        / surprise[0],
-        "that is nats a reward unit; β is reward units a nat.": extra / (paid[0] - paid[1]),
+            more / surprise[0]
+        ),
+        "that is nats a reward unit; β is reward units a nat.": extra / more,
         "this takes the review's reward and forgets its own; subtract both.": paid[0] / extra,
     }
     number = checker.as_numbers(beta, shape=(), what="beta")
-    expected = float((paid[0] - paid[1]) / extra)
+    expected = float(more / extra)
     rough = abs(float(number) * 100 - round(float(number) * 100)) < 1e-9  # two decimals
     assert not (rough and 6e-4 < abs(float(number) - expected) < 5e-3), (
         "that is near; give three decimals, for the usual mistakes lie as near."
     )
     checker.diagnose(number, expected, wrong, tolerance=6e-4, reveal=False)
     checker.passed("7.6", f"above all reviews tried at β = 0.05, level at β = {expected:.3f}.")
+
+
+def _a_text_that_is_no_review(text: Any) -> str:
+    """The reader's completion of “the cast”, single-spaced; refused if it is not of the kind."""
+    assert isinstance(text, str) and text.split(), "`text` should be a string of words."
+    words = text.split()
+    assert len(words) <= 31, f"{len(words)} words and EOS are more than 32 tokens."
+    unknown = sorted(set(words) - set(REVIEWS.words))
+    assert not unknown, f"the model cannot write {unknown[:3]}: words of the grammar, please."
+    assert not rewards.grammar_reward(["the cast"], [" ".join(words)])[0], (
+        "that is a review: the grammar can derive it. The exercise wants what is none."
+    )
+    return " ".join(words)
+
+
+def _reviews_of_the_cast() -> list[str]:
+    """Completions that the grammar can derive: 200 drawn, and some that praise on and on."""
+    drawn = REVIEWS.sample(200, torch.Generator().manual_seed(6), prefix="the cast")
+    honest = [each.strip() for each in drawn if len(each.split()) <= 31]
+    return honest + [" ".join(["was good", *["and the film was good"] * n, "."]) for n in range(6)]
 
 
 def exercise_7(word_advantages: Callable[..., Any]) -> None:

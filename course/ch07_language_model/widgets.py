@@ -224,19 +224,22 @@ def labels(runs: Sequence[live.Run]) -> list[str]:
     differ = [name for name in SHORT if len({getattr(c, name) for c in configs}) > 1]
     found = []
     for k, (run, config) in enumerate(zip(runs, configs, strict=True), 1):
-        more = [
-            f"{SHORT[name]} {getattr(config, name)}".strip() for name in differ if name != "kl_coef"
-        ]
-        more = ["no baseline" if each == "none" else each for each in more]
+        values = vars(config) | {"baseline": _named(config.baseline)}
+        more = [f"{SHORT[name]} {values[name]}".strip() for name in differ if name != "kl_coef"]
         label = ", ".join([f"{k}: {run.settings['reward']}", f"β = {config.kl_coef:g}", *more])
         found.append(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
     return found
 
 
+def _named(baseline: str) -> str:
+    """A baseline's label for people, which must say what it is without the word before it."""
+    return "no baseline" if baseline == "none" else settings.BASELINES[baseline].label
+
+
 def line_of_python(config: settings.Config) -> str:
-    """The `settings.Config` that repeats a run of the laboratory, as one line of Python."""
+    """The `train.Config` that repeats a run of the laboratory, as one line of Python."""
     values = ", ".join(f"{name}={getattr(config, name)!r}" for name in CHOICES)
-    return f"settings.Config({values})"
+    return f"train.Config({values})"
 
 
 def show_samples(records: Sequence[Mapping[str, Any]]) -> str:

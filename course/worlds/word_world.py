@@ -1,10 +1,7 @@
-"""The word world, small enough to list every text, and what every world of words is.
+"""The word world, whose 341 completions per prompt can all be listed, and what a world of words is.
 
 A reward function maps `(prompts, completions)`, two lists of strings of one length, to a list
 of floats. It sees text and nothing else: no model, no gradient.
-
-The **word world** is small enough to list: 341 completions a prompt. The **reviews world** is
-a grammar of short film reviews whose probabilities, entropy and sentiment are known exactly.
 """
 
 from collections.abc import Callable, Sequence

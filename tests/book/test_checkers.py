@@ -52,7 +52,7 @@ def test_stubs_are_not_attempted_yet(check, nothing, capsys):
     assert "not attempted yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("room", "chapter"), zip(ROOMS, CHAPTERS, strict=True), ids=ROOMS)
+@pytest.mark.parametrize(("room", "chapter"), list(zip(ROOMS, CHAPTERS, strict=True)), ids=ROOMS)
 def test_every_exercise_has_wrong_and_right_answers(room, chapter):
     checks = import_module(f"course.{room}.checks")
     [text] = (ROOT / "course" / room).glob("[0-9][0-9]_*.md")

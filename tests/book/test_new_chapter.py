@@ -100,7 +100,7 @@ def exercise_1(total: Callable[[Sequence[float]], Any]) -> None:
     checker.diagnose(got, 7.0, {"that is the largest of them.": 4.0})
     checker.passed("8.1", "a sum.")
 ''',
-    f"tests/{ROOM}/answers.py": '''"""Wrong and right answers to the exercise of chapter 08, a made-up chapter."""
+    f"tests/{ROOM}/answers.py": '''"""Wrong and right answers of a made-up chapter 08."""
 
 from course.ch08_made_up import checks
 

@@ -183,7 +183,7 @@ MOVES = [
 
 # ---------------------------------------------------------------------- 7.4, five runs
 
-CAUSES = dict(checks.runs.ORDER)
+CAUSES = dict(checks.broken_runs.ORDER)
 COLUMNS = {
     "old writer": "mismatch",
     "other weights": "kl",
