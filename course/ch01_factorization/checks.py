@@ -69,41 +69,11 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
     got = torch.stack([checker.as_numbers(a, shape=(), what="the answer") for a in answers])
     with torch.no_grad():
         expected = oracle.completion_logprobs(policy, WORD_WORLD, "pan")[picks]
-        logits = [policy(torch.cat([torch.tensor([prompt_id]), row])[None])[0] for row in rows]
-        aligned = [_chosen(z[:-1].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
-        shifted = [_chosen(z[1:].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
-        raw = [_chosen(z[:-1], x) for z, x in zip(logits, rows, strict=True)]
-        without_end = [
-            p[: len(p) - int(x[-1] == EOS_ID)] for p, x in zip(aligned, rows, strict=True)
-        ]
-        steep = _Counted(stretch=500.0)  # probabilities that underflow
+        mistakes = _wrong_scores(policy, prompt_id, rows, expected)
+    checker.diagnose(got, expected, mistakes, tolerance=NEAR)
+    steep = _Counted(stretch=500.0)  # probabilities that underflow
+    with torch.no_grad():
         far = oracle.completion_logprobs(steep, WORD_WORLD, "pan")[picks]
-    total = lambda parts: torch.stack([part.sum() for part in parts])  # noqa: E731
-    checker.diagnose(
-        got,
-        expected,
-        {
-            "this is the probability, not its logarithm: take the sum of the logs.": expected.exp(),
-            "this is minus the log-probability (the loss): the sign is turned.": -expected,
-            "this is the mean over tokens; a probability is a product, so its log is the sum.": (
-                torch.stack([part.mean() for part in aligned])
-            ),
-            "EOS is missing: the `.` that ends a text is an action and must be scored.": (
-                total(without_end)
-            ),
-            "the last token is missing: every word of the completion must be scored.": (
-                total([part[:-1] for part in aligned])
-            ),
-            "the first token is missing: the logits at the prompt score it.": (
-                total([part[1:] for part in aligned])
-            ),
-            "shifted by one: the logits at position t−1 score token t, not those at t.": (
-                total(shifted)
-            ),
-            "these are sums of logits: normalise with log_softmax first.": total(raw),
-        },
-        tolerance=NEAR,
-    )
     for row, truth in zip(rows, far, strict=True):
         number = checker.as_numbers(
             score(steep, prompt_id, row.clone()), shape=(), what="the answer"
@@ -113,6 +83,38 @@ def exercise_1(score: Callable[[Policy, int, Tensor], Any]) -> None:
             "probabilities underflow to 0. Add log-probabilities, from log_softmax."
         )
     checker.passed("1.1", f"{len(rows)} completions of 1 to 4 words, ended and cut, all exact.")
+
+
+def _wrong_scores(
+    policy: Policy, prompt_id: int, rows: list[Tensor], expected: Tensor
+) -> dict[str, Tensor]:
+    """What each usual mistake makes of the scores of these completions."""
+    logits = [policy(torch.cat([torch.tensor([prompt_id]), row])[None])[0] for row in rows]
+    aligned = [_chosen(z[:-1].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
+    shifted = [_chosen(z[1:].log_softmax(-1), x) for z, x in zip(logits, rows, strict=True)]
+    raw = [_chosen(z[:-1], x) for z, x in zip(logits, rows, strict=True)]
+    without_end = [p[: len(p) - int(x[-1] == EOS_ID)] for p, x in zip(aligned, rows, strict=True)]
+    total = lambda parts: torch.stack([part.sum() for part in parts])  # noqa: E731
+    return {
+        "this is the probability, not its logarithm: take the sum of the logs.": expected.exp(),
+        "this is minus the log-probability (the loss): the sign is turned.": -expected,
+        "this is the mean over tokens; a probability is a product, so its log is the sum.": (
+            torch.stack([part.mean() for part in aligned])
+        ),
+        "EOS is missing: the `.` that ends a text is an action and must be scored.": (
+            total(without_end)
+        ),
+        "the last token is missing: every word of the completion must be scored.": (
+            total([part[:-1] for part in aligned])
+        ),
+        "the first token is missing: the logits at the prompt score it.": (
+            total([part[1:] for part in aligned])
+        ),
+        "shifted by one: the logits at position t−1 score token t, not those at t.": (
+            total(shifted)
+        ),
+        "these are sums of logits: normalise with log_softmax first.": total(raw),
+    }
 
 
 def _chosen(rows: Tensor, words: Tensor) -> Tensor:
@@ -190,10 +192,28 @@ def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
         return
     assert torch.equal(given, ids), "the function wrote into its argument; make a new tensor."
     assert getattr(got, "dtype", None) == torch.bool, "return a tensor of dtype bool."
-    expected, is_eos = torch.arange(4) < lengths[:, None], ids == EOS_ID
+    expected = torch.arange(4) < lengths[:, None]
+    checker.diagnose(
+        checker.as_numbers(got, shape=(5, 4), what="the mask"),
+        expected.double(),
+        {message: mask.double() for message, mask in _wrong_masks(ids, expected).items()},
+    )
+    wider = checker.as_numbers(
+        completion_mask(torch.tensor([[4, 4, 7, 7, 4], [1, 2, 3, 4, 5]]), 7),
+        shape=(2, 5),
+        what="the mask for another eos_id and T = 5",
+    )
+    by_hand = torch.tensor([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).double()
+    checker.diagnose(wider, by_hand, {})
+    checker.passed("1.3", "EOS kept, padding out, pad = EOS and missing EOS both handled.")
+
+
+def _wrong_masks(ids: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    """What each usual mistake makes of the mask of these five completions."""
+    is_eos = ids == EOS_ID
     has_end = is_eos.any(-1, keepdim=True)
     first_column = torch.arange(4) == 0
-    mistakes = {
+    return {
         "EOS itself is masked out: then stopping is never scored, and never learned.": (
             expected & ~is_eos
         ),
@@ -216,19 +236,6 @@ def exercise_3(completion_mask: Callable[[Tensor, int], Any]) -> None:
             torch.where(has_end, expected, first_column)
         ),
     }
-    checker.diagnose(
-        checker.as_numbers(got, shape=(5, 4), what="the mask"),
-        expected.double(),
-        {message: mask.double() for message, mask in mistakes.items()},
-    )
-    wider = checker.as_numbers(
-        completion_mask(torch.tensor([[4, 4, 7, 7, 4], [1, 2, 3, 4, 5]]), 7),
-        shape=(2, 5),
-        what="the mask for another eos_id and T = 5",
-    )
-    by_hand = torch.tensor([[1.0, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).double()
-    checker.diagnose(wider, by_hand, {})
-    checker.passed("1.3", "EOS kept, padding out, pad = EOS and missing EOS both handled.")
 
 
 def exercise_4(min_p_probs: Callable[[Tensor, float], Any]) -> None:
@@ -376,9 +383,6 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
         checker.passed("1.5", "all four agree with the enumeration.")
 
 
-NEAR = 1e-5  # float32 is welcome
-
-
 def exercise_6(hiding_policy: Policy) -> None:
     """A policy, not uniform, on which the shifted scorer is never caught.
 
@@ -469,35 +473,35 @@ def exercise_7(entropy_by_steps: Callable[[list[Tensor]], Any]) -> None:
             for case in levels
         ]
     )
+    checker.diagnose(got, expected, _wrong_entropies(levels, expected), tolerance=NEAR)
+    checker.passed("1.7", "the chain rule of entropy holds on four distributions.")
+
+
+def _wrong_entropies(levels: list[list[Tensor]], expected: Tensor) -> dict[str, Tensor]:
+    """What each usual mistake makes of the entropies of these distributions."""
     local = [[-(level.exp() * level).sum(-1) for level in case] for case in levels]
     last_step = [
         [torch.ones(1).double(), *(level[:, :4].exp().reshape(-1) for level in case[:-1])]
         for case in levels
     ]
-    checker.diagnose(
-        got,
-        expected,
-        {
-            "each state counts as if it were reached for sure: weight it by p(prefix).": (
-                torch.stack([sum(h.sum() for h in case) for case in local])  # type: ignore[misc]
-            ),
-            "that is the mean over the states of a level: weight them by p(prefix).": (
-                torch.stack([sum(h.mean() for h in case) for case in local])  # type: ignore[misc]
-            ),
-            "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
-                torch.stack(
-                    [
-                        sum(r @ h for r, h in zip(reach, case, strict=True))  # type: ignore[misc]
-                        for reach, case in zip(last_step, local, strict=True)
-                    ]
-                )
-            ),
-            "that is the first word's entropy alone; add what comes after.": (
-                torch.stack([case[0][0] for case in local])
-            ),
-            "the sign is turned: entropy is −Σ p log p.": -expected,
-            "nats, please: use the natural logarithm.": expected / math.log(2),
-        },
-        tolerance=NEAR,
-    )
-    checker.passed("1.7", "the chain rule of entropy holds on four distributions.")
+    return {
+        "each state counts as if it were reached for sure: weight it by p(prefix).": (
+            torch.stack([sum(h.sum() for h in case) for case in local])  # type: ignore[misc]
+        ),
+        "that is the mean over the states of a level: weight them by p(prefix).": (
+            torch.stack([sum(h.mean() for h in case) for case in local])  # type: ignore[misc]
+        ),
+        "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
+            torch.stack(
+                [
+                    sum(r @ h for r, h in zip(reach, case, strict=True))  # type: ignore[misc]
+                    for reach, case in zip(last_step, local, strict=True)
+                ]
+            )
+        ),
+        "that is the first word's entropy alone; add what comes after.": (
+            torch.stack([case[0][0] for case in local])
+        ),
+        "the sign is turned: entropy is −Σ p log p.": -expected,
+        "nats, please: use the natural logarithm.": expected / math.log(2),
+    }

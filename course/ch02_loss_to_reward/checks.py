@@ -49,32 +49,11 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
         for k, (s, row) in enumerate(zip(scores, lengths, strict=True))
         for i, n in enumerate(row)
     ]
-    rows = [pair for part in zip(scores, masks, strict=True) for pair in zip(*part, strict=True)]
-    at_start = -sum(float(row[: int(m.sum())].sum()) for row, m in rows)
     total, tokens = sum(map(sum, counted)), sum(map(len, counted))
-    means = [float(-s[m].mean()) for s, m in zip(scores, masks, strict=True)]
-    everything = -sum(float(s.sum()) for s in scores)
-    positions = sum(m.numel() for m in masks)
     checker.diagnose(
         checker.as_numbers(answer, shape=(), what="the loss"),
         total / tokens,
-        {
-            "the sign is turned: a loss is minus a log-probability.": -total / tokens,
-            "that is the mean of the parts' own means: divide once, by the whole batch's count.": (
-                sum(means) / len(means)
-            ),
-            "that is the mean of each text's own mean: long texts count too little.": (
-                sum(sum(row) / len(row) for row in counted) / len(counted)
-            ),
-            "that is nats per text; divide by the number of tokens.": total / len(counted),
-            "that is the sum; divide by the number of tokens.": total,
-            "the mask may begin later: select by it, not by its sum.": at_start / tokens,
-            "nats, please: use the natural logarithm.": total / tokens / math.log(2),
-            "the divisor counts the padding: count what the mask marks.": total / positions,
-            "padding is scored: only what the mask marks counts.": everything / positions,
-            "padding is in the sum: only what the mask marks counts.": everything / tokens,
-            "divided by the number of parts; the number of tokens is wanted.": total / len(parts),
-        },
+        _wrong_losses(counted, scores, masks),
         tolerance=NEAR,
     )
     slopes = torch.autograd.grad(checker.as_loss(answer), leaves, materialize_grads=True)
@@ -84,6 +63,35 @@ def exercise_1(loss_per_token: Callable[[list[tuple[Tensor, Tensor]]], Any]) -> 
     ), "the loss is right and its gradient is not: was a part detached?"
     _hide_and_ask_again(loss_per_token, scores, masks, total / tokens)
     checker.passed("2.1", f"{tokens} tokens in {len(parts)} parts, each counted once.")
+
+
+def _wrong_losses(
+    counted: list[list[float]], scores: list[Tensor], masks: list[Tensor]
+) -> dict[str, float]:
+    """What each usual mistake makes of the batch; `counted` holds the right surprises, by text."""
+    rows = [pair for part in zip(scores, masks, strict=True) for pair in zip(*part, strict=True)]
+    at_start = -sum(float(row[: int(m.sum())].sum()) for row, m in rows)
+    total, tokens = sum(map(sum, counted)), sum(map(len, counted))
+    means = [float(-s[m].mean()) for s, m in zip(scores, masks, strict=True)]
+    everything = -sum(float(s.sum()) for s in scores)
+    positions = sum(m.numel() for m in masks)
+    return {
+        "the sign is turned: a loss is minus a log-probability.": -total / tokens,
+        "that is the mean of the parts' own means: divide once, by the whole batch's count.": (
+            sum(means) / len(means)
+        ),
+        "that is the mean of each text's own mean: long texts count too little.": (
+            sum(sum(row) / len(row) for row in counted) / len(counted)
+        ),
+        "that is nats per text; divide by the number of tokens.": total / len(counted),
+        "that is the sum; divide by the number of tokens.": total,
+        "the mask may begin later: select by it, not by its sum.": at_start / tokens,
+        "nats, please: use the natural logarithm.": total / tokens / math.log(2),
+        "the divisor counts the padding: count what the mask marks.": total / positions,
+        "padding is scored: only what the mask marks counts.": everything / positions,
+        "padding is in the sum: only what the mask marks counts.": everything / tokens,
+        "divided by the number of parts; the number of tokens is wanted.": total / len(scores),
+    }
 
 
 def _hide_and_ask_again(
@@ -109,6 +117,24 @@ def _hide_and_ask_again(
         checker.diagnose(again, truth, {}, tolerance=NEAR)
 
 
+def _listed_laughter() -> dict[str, float]:
+    """The five numbers about the critic who laughs, from a list of texts."""
+    # The texts of 1 … 400 "ha": what is left out has probability 2^−400.
+    count = torch.arange(1, 401, dtype=torch.float64)
+    log_d = count * math.log(0.5)
+    log_p = (count - 1) * math.log(0.75) + math.log(0.25)
+    d = log_d.exp()
+    entropy, tokens = -float(d @ log_d), float(d @ (count + 1))
+    cross_entropy = -float(d @ log_p)
+    return {
+        "entropy": entropy,
+        "floor_per_token": entropy / tokens,
+        "perplexity": math.exp(entropy / tokens),
+        "cross_entropy": cross_entropy,
+        "divergence": cross_entropy - entropy,
+    }
+
+
 def exercise_2(answers: Mapping[str, Any]) -> None:
     """Five numbers about the critic who laughs.
 
@@ -117,20 +143,8 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    # By listing the texts of 1 … 400 "ha": what is left out has probability 2^−400.
-    count = torch.arange(1, 401, dtype=torch.float64)
-    log_d = count * math.log(0.5)
-    log_p = (count - 1) * math.log(0.75) + math.log(0.25)
-    d = log_d.exp()
-    entropy, tokens = -float(d @ log_d), float(d @ (count + 1))
-    cross_entropy = -float(d @ log_p)
-    expected = {
-        "entropy": entropy,
-        "floor_per_token": entropy / tokens,
-        "perplexity": math.exp(entropy / tokens),
-        "cross_entropy": cross_entropy,
-        "divergence": cross_entropy - entropy,
-    }
+    expected = _listed_laughter()
+    entropy, cross_entropy = expected["entropy"], expected["cross_entropy"]
     log_2, log_4, go_on = math.log(2), math.log(4), math.log(4 / 3)
     bits, choice = "nats, please: use the natural logarithm.", "that is per choice; there are 2."
     three = "a text has 3 tokens on average: 2 “ha”, the first one too, and its end."
@@ -148,7 +162,7 @@ def exercise_2(answers: Mapping[str, Any]) -> None:
         "perplexity": {
             f"{three} So it is below that of a coin.": 2.0,
             "that is the exponential of nats per text; per token, please.": 4.0,
-            "the exponential of nats, not the nats themselves.": entropy / tokens,
+            "the exponential of nats, not the nats themselves.": expected["floor_per_token"],
         },
         "cross_entropy": {
             "a text ends once, and goes on once on average: both are paid for.": log_4,
@@ -236,46 +250,52 @@ def exercise_3(kl_by_steps: Callable[[Levels, Levels], Any]) -> None:
         return
     answers = [first, *(_ask(kl_by_steps, case) for case in cases[1:])]
     got = torch.stack([checker.as_numbers(a, shape=(), what="the divergence") for a in answers])
-    rows = []
+    kls: list[Tensor] = []
+    mistakes: dict[str, list[Tensor]] = {}
     for case in cases:
         with torch.no_grad():
             log_d, log_p = case.joint(0), case.joint(1)
-        data, model = case.data, case.model
-        local = [(a.exp() * (a - b)).sum(-1) for a, b in zip(data, model, strict=True)]
-        by_data = [r @ k for r, k in zip(_reach(data), local, strict=True)]
-        last = [
-            torch.ones(1),
-            *(
-                a[:, : len(b) // len(a)].exp().reshape(-1)
-                for a, b in zip(data, data[1:], strict=False)
-            ),
-        ]
-        by_last = [r.double() @ k for r, k in zip(last, local, strict=True)]
-        by_model = [r @ k for r, k in zip(_reach(model), local, strict=True)]
-        sums, averages = [k.sum() for k in local], [k.mean() for k in local]
-        totals = [sum(x) for x in (by_last, by_model, sums, averages, by_data[:1], by_data[:-1])]
-        kls = [log_d.exp() @ (log_d - log_p), log_p.exp() @ (log_p - log_d)]
-        rows.append(torch.stack([torch.as_tensor(x) for x in (*kls, *totals)]))
-    expected, backward, *others = torch.stack(rows).T
-    last_word, model_reach, no_reach, means, first_word, short = others
+        kls.append(log_d.exp() @ (log_d - log_p))
+        backward = log_p.exp() @ (log_p - log_d)
+        for message, wrong in _wrong_divergences(case.data, case.model, backward).items():
+            mistakes.setdefault(message, []).append(wrong)
+    expected = torch.stack(kls)
     checker.diagnose(
         got,
         expected,
-        {
-            "that is KL(model ‖ data): the data draw, and they weight the terms.": backward,
-            "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
-                last_word
-            ),
-            "prefixes weighted by how often the model gets there; the data draw.": model_reach,
-            "each prefix counts as if it were reached for sure: weight it by d(s).": no_reach,
-            "that is the mean over the prefixes of a level: weight them by d(s).": means,
-            "that is the first word alone; add what comes after.": first_word,
-            "the last level is missing.": short,
-            "the sign is turned: log d − log p, weighted by d.": -expected,
-        },
+        {message: torch.stack(parts) for message, parts in mistakes.items()}
+        | {"the sign is turned: log d − log p, weighted by d.": -expected},
         tolerance=NEAR,
     )
     checker.passed("2.3", f"{len(cases)} pairs of distributions in three worlds agree.")
+
+
+def _wrong_divergences(data: Levels, model: Levels, backward: Tensor) -> dict[str, Tensor]:
+    """What each usual mistake makes of KL(data ‖ model); `backward` is KL(model ‖ data)."""
+    local = [(a.exp() * (a - b)).sum(-1) for a, b in zip(data, model, strict=True)]
+    by_data = [r @ k for r, k in zip(_reach(data), local, strict=True)]
+    going_on = [
+        a[:, : len(b) // len(a)].exp().reshape(-1) for a, b in zip(data, data[1:], strict=False)
+    ]
+    last = [torch.ones(1), *going_on]
+    by_last = [r.double() @ k for r, k in zip(last, local, strict=True)]
+    by_model = [r @ k for r, k in zip(_reach(model), local, strict=True)]
+    total = lambda parts: torch.as_tensor(sum(parts))  # noqa: E731
+    return {
+        "that is KL(model ‖ data): the data draw, and they weight the terms.": backward,
+        "d(s) is a product: multiply a word's probability by the d(s) of the level above.": (
+            total(by_last)
+        ),
+        "prefixes weighted by how often the model gets there; the data draw.": total(by_model),
+        "each prefix counts as if it were reached for sure: weight it by d(s).": (
+            total(k.sum() for k in local)
+        ),
+        "that is the mean over the prefixes of a level: weight them by d(s).": (
+            total(k.mean() for k in local)
+        ),
+        "that is the first word alone; add what comes after.": by_data[0],
+        "the last level is missing.": total(by_data[:-1]),
+    }
 
 
 @cache
@@ -345,25 +365,8 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
         loss = -(case.joint(0).exp().detach() @ case.joint(1))
         [slope] = torch.autograd.grad(loss, table)
         expected.append(slope[case.world.prompts.index(case.prompt)].reshape(-1))
-        wrong = {
-            "the prefixes are weighted by how often the model gets there; the critic draws.": (
-                _reach(model),
-                1.0,
-                1.0,
-            ),
-            "every prefix counts as if it were reached for sure: weight it by d(s).": (
-                [torch.ones(len(level)) for level in data],
-                1.0,
-                1.0,
-            ),
-            "d log p / d z is missing its normaliser: p − d, not −d.": (_reach(data), 0.0, 1.0),
-            "the critic is missing: p − d, not p.": (_reach(data), 1.0, 0.0),
-        }
-        for message, (reach, p_part, d_part) in wrong.items():
-            mistakes.setdefault(message, []).extend(
-                (r[:, None] * (p_part * b.exp() - d_part * a.exp())).reshape(-1)
-                for r, a, b in zip(reach, data, model, strict=True)
-            )
+        for message, parts in _wrong_gradients(data, model).items():
+            mistakes.setdefault(message, []).extend(parts)
     whole = torch.cat(expected)
     checker.diagnose(
         torch.cat(got),
@@ -375,7 +378,28 @@ def exercise_6(imitation_gradient: Callable[[Levels, Levels], Any]) -> None:
     checker.passed("2.6", "equal to automatic differentiation of the listed loss.")
 
 
-NEAR = 1e-5  # float32 is welcome
+def _wrong_gradients(data: Levels, model: Levels) -> dict[str, Levels]:
+    """What each usual mistake makes of d(s) · (p − d), level by level and flattened."""
+    sure = [torch.ones(len(level)) for level in data]
+    weights = {  # how the prefixes are weighted, and how much p and d count
+        "the prefixes are weighted by how often the model gets there; the critic draws.": (
+            _reach(model),
+            1.0,
+            1.0,
+        ),
+        "every prefix counts as if it were reached for sure: weight it by d(s).": (sure, 1.0, 1.0),
+        "d log p / d z is missing its normaliser: p − d, not −d.": (_reach(data), 0.0, 1.0),
+        "the critic is missing: p − d, not p.": (_reach(data), 1.0, 0.0),
+    }
+    return {
+        message: [
+            (r[:, None] * (p_part * b.exp() - d_part * a.exp())).reshape(-1)
+            for r, a, b in zip(reach, data, model, strict=True)
+        ]
+        for message, (reach, p_part, d_part) in weights.items()
+    }
+
+
 _WORTH_0 = "An ill-formed completion is worth 0; it must not stop a training run."
 _TOO_LONG = "one digit more than the longer summand, and no more."
 _BLANK = "a space, tab or line break is no digit: int() and strip() let it pass, parse strictly."

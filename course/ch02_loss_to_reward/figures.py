@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -129,7 +130,20 @@ def entropy_plus_kl(
         capsize=3,
         label="cross-entropy on other reviews (± 2 standard errors)",
     )
-    for x, height, top in zip(xs, kl, cross_entropy, strict=True):
+    _write_divergences(ax, kl, entropy, cross_entropy)
+    ax.axhline(entropy, color=COLORS["exact"], linestyle="--", label="_floor")
+    ax.set_xticks(xs, [str(step) for step in steps])
+    ax.set(xlabel="steps of training", ylabel="nats per review")
+    ax.set_ylim(0, max(cross_entropy) * 1.15)
+    ax.legend(loc="upper right")
+    return figure
+
+
+def _write_divergences(
+    ax: Axes, kl: Sequence[float], entropy: float, markers: Sequence[float]
+) -> None:
+    """Write each KL above its bar, and above the marker near the top of the bar."""
+    for x, (height, top) in enumerate(zip(kl, markers, strict=True)):
         ax.annotate(
             f"{height:.2f}",
             (x, max(top, entropy + height)),
@@ -139,12 +153,6 @@ def entropy_plus_kl(
             fontsize=8.5,
             color=COLORS["kl"],
         )
-    ax.axhline(entropy, color=COLORS["exact"], linestyle="--", label="_floor")
-    ax.set_xticks(xs, [str(step) for step in steps])
-    ax.set(xlabel="steps of training", ylabel="nats per review")
-    ax.set_ylim(0, max(cross_entropy) * 1.15)
-    ax.legend(loc="upper right")
-    return figure
 
 
 def gradient_norms(

@@ -163,13 +163,8 @@ def exercise_3(numbers: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    rewards = dict(
-        zip(
-            oracle.enumerate_completions(WORLD).texts,
-            oracle.rewards(WORLD, "praise").tolist(),
-            strict=True,
-        )
-    )
+    texts = oracle.enumerate_completions(WORLD).texts
+    rewards = dict(zip(texts, oracle.rewards(WORLD, "praise").tolist(), strict=True))
     with torch.no_grad():
         uniform = values.policy_values(tables.TablePolicy(WORLD), WORLD, "praise")
     row = oracle.rank(WORLD.encode("very very good"), 4)
@@ -347,7 +342,8 @@ def exercise_6(summary: Callable[[State], Hashable]) -> None:
 
 def _unfinished_states(prompt: str) -> list[State]:
     every = oracle.enumerate_completions(WORLD).texts
-    return sorted({(prompt, *t.split()[:k]) for t in every for k in range(len(t.split()))}, key=len)
+    found = {(prompt, *t.split()[:k]) for t in every for k in range(len(t.split()))}
+    return sorted(found, key=lambda state: (len(state), state))
 
 
 def _blocks(states: Sequence[State]) -> dict[State, int]:
@@ -387,6 +383,31 @@ def _wrong_soft(rewards: Levels, outside: float | None, inside: float) -> Tensor
     return value[0]
 
 
+def _wrong_soft_values(
+    world: TokenWorld, prompt: str, rewards: Levels, beta: float
+) -> dict[str, Tensor]:
+    """What each usual mistake makes of the soft value of the start state."""
+    uniform: Policy = tables.TablePolicy(world)
+    texts = oracle.rewards(world, prompt)
+    return {
+        "that is the value without the entropy: max over words.": texts.max(),
+        "β is missing in front of logsumexp.": _wrong_soft(rewards, 1.0, beta),
+        "β is missing inside logsumexp: divide Q by it.": _wrong_soft(rewards, beta, 1.0),
+        "β is missing, in front of logsumexp and inside.": _wrong_soft(rewards, 1.0, 1.0),
+        "a mean of Q weighted by softmax(Q / β): the entropy of each choice is missing.": (
+            _wrong_soft(rewards, None, beta)
+        ),
+        "that is only the reward part: the entropy is paid for too.": (
+            (texts / beta).softmax(0) @ texts
+        ),
+        "beta is missing in front of the logarithm.": (texts / beta).logsumexp(0),
+        "the division by beta inside is missing.": beta * texts.logsumexp(0),
+        "this is the uniform policy's reward: its mean over words.": (
+            oracle.objective(uniform, world, prompt).detach()
+        ),
+    }
+
+
 def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
     """`soft_value(rewards, beta)`: the best value when entropy is paid for too.
 
@@ -421,27 +442,10 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
             f"got {float(number)} at beta = {beta}: exp overflows, or log has a 0. Use "
             "torch.logsumexp."
         )
-        uniform: Policy = tables.TablePolicy(world)
         checker.diagnose(
             number,
             beta * (texts / beta).logsumexp(0),
-            {
-                "that is the value without the entropy: max over words.": texts.max(),
-                "β is missing in front of logsumexp.": _wrong_soft(rewards, 1.0, beta),
-                "β is missing inside logsumexp: divide Q by it.": _wrong_soft(rewards, beta, 1.0),
-                "β is missing, in front of logsumexp and inside.": _wrong_soft(rewards, 1.0, 1.0),
-                "a mean of Q weighted by softmax(Q / β): the entropy of each choice is missing.": (
-                    _wrong_soft(rewards, None, beta)
-                ),
-                "that is only the reward part: the entropy is paid for too.": (
-                    (texts / beta).softmax(0) @ texts
-                ),
-                "beta is missing in front of the logarithm.": (texts / beta).logsumexp(0),
-                "the division by beta inside is missing.": beta * texts.logsumexp(0),
-                "this is the uniform policy's reward: its mean over words.": (
-                    oracle.objective(uniform, world, prompt).detach()
-                ),
-            },
+            _wrong_soft_values(world, prompt, rewards, beta),
             tolerance=1e-5,
         )
     checker.passed("3.7", "equal to the sum over all texts, for four weights.")

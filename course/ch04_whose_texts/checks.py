@@ -1,12 +1,9 @@
-"""Checkers of chapter 04, on-policy and off-policy.
-
-Those of the last three exercises are in `chapter04b`.
-"""
+"""Checkers of chapter 04, on-policy and off-policy."""
 
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -47,6 +44,14 @@ def exercise_1(sarsa_step: Callable[..., Any]) -> None:
         got.append(checker.as_numbers(value, shape=(), what="the new value"))
     assert q == table.tolist(), "q was changed: return the new value and leave the table alone."
 
+    right, mistakes = _sarsa_targets(table, cases)
+    checker.diagnose(torch.stack(got), right, mistakes, tolerance=1e-5)
+    checker.passed("4.1", "on the way and at the end, for several step sizes and discounts.")
+
+
+def _sarsa_targets(table: Tensor, cases: list[tuple]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The right new values, one per case, and what each usual mistake gives instead."""
+
     def every(target: Callable[..., Tensor]) -> Tensor:
         found = []
         for (state, word, reward, after), following, step, gamma in cases:
@@ -85,8 +90,7 @@ def exercise_1(sarsa_step: Callable[..., Any]) -> None:
         ),
         "the bootstrap reads the row of this state; it belongs to the next state.": this,
     }
-    checker.diagnose(torch.stack(got), right, mistakes, tolerance=1e-5)
-    checker.passed("4.1", "on the way and at the end, for several step sizes and discounts.")
+    return right, mistakes
 
 
 def exercise_2(q_learning: Callable[..., Any]) -> None:
@@ -114,43 +118,38 @@ def exercise_2(q_learning: Callable[..., Any]) -> None:
         assert given == record, "the record was changed: only read it."
         got = checker.as_numbers(answer, shape=tree.shape, what="the table")
 
-        def learn(
-            bootstrap: Any = td.best_value,
-            record: Any = record,
-            tree: Any = tree,
-            gamma: float = gamma,
-            power: float = 1.0,
-        ) -> Tensor:
-            return td.learn_from_texts(record, bootstrap, tree.shape, gamma=gamma, power=power)[-1]
-
-        average = lambda row, word, state: sum(row) / len(row)  # noqa: E731
-        slip = functools.partial(_slip, record, tree.shape, gamma)
-        checker.diagnose(
-            got,
-            learn(),
-            tolerance=1e-5,
-            mistakes={
-                "this follows the written word: that is SARSA.": learn(td.next_word_value),
-                "this bootstraps from the mean over words; Q-learning takes the best.": learn(
-                    average
-                ),
-                "this bootstraps from nothing: the next state's best Q is missing.": learn(
-                    gamma=0.0
-                ),
-                "γ is missing in front of the next state's best Q.": learn(gamma=1.0),
-                "the step size is 1 instead of 1 / visits.": learn(power=0.0),
-                "the step size is not 1 / visits: is it a square root?": learn(power=0.5),
-                "this reads the record backwards; read the texts in order.": learn(
-                    record=record[::-1]
-                ),
-                "each text is walked backwards; take its words in order.": slip(backwards=True),
-                "visits are counted for each state; count each state and word.": slip(
-                    per_state=True
-                ),
-                "the count begins at 1, so that the first step is 1/2; it is 1.": slip(begin=1),
-            },
-        )
+        right, mistakes = _learned_otherwise(record, tree.shape, gamma)
+        checker.diagnose(got, right, mistakes, tolerance=1e-5)
     checker.passed("4.2", "two worlds, two discounts, every entry.")
+
+
+def _learned_otherwise(
+    record: Any, shape: tuple[int, int], gamma: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What Q-learning makes of a record, and what each usual mistake makes of it."""
+
+    def learn(
+        bootstrap: Any = td.best_value,
+        record: Any = record,
+        gamma: float = gamma,
+        power: float = 1.0,
+    ) -> Tensor:
+        return td.learn_from_texts(record, bootstrap, shape, gamma=gamma, power=power)[-1]
+
+    average = lambda row, word, state: sum(row) / len(row)  # noqa: E731
+    slip = functools.partial(_slip, record, shape, gamma)
+    return learn(), {
+        "this follows the written word: that is SARSA.": learn(td.next_word_value),
+        "this bootstraps from the mean over words; Q-learning takes the best.": learn(average),
+        "this bootstraps from nothing: the next state's best Q is missing.": learn(gamma=0.0),
+        "γ is missing in front of the next state's best Q.": learn(gamma=1.0),
+        "the step size is 1 instead of 1 / visits.": learn(power=0.0),
+        "the step size is not 1 / visits: is it a square root?": learn(power=0.5),
+        "this reads the record backwards; read the texts in order.": learn(record=record[::-1]),
+        "each text is walked backwards; take its words in order.": slip(backwards=True),
+        "visits are counted for each state; count each state and word.": slip(per_state=True),
+        "the count begins at 1, so that the first step is 1/2; it is 1.": slip(begin=1),
+    }
 
 
 def _slip(
@@ -313,6 +312,41 @@ def exercise_4(effective_size: Callable[[Tensor], Any]) -> None:
     checker.passed("4.4", "also for log-ratios of ±900 and for a text that π cannot write.")
 
 
+SECOND_MOMENT = 0.25 / 0.8 + 0.25 / 0.2  # Σ π² / μ of one word
+MISTAKES_5: dict[str, dict[str, float]] = {
+    "mean_10": {
+        "a second moment, or a mean under π: μ writes, and (4.10) has R = 1.": SECOND_MOMENT**10,
+        "the ratio is inverted: π over μ, not μ over π.": (0.64 / 0.5 + 0.04 / 0.5) ** 10,
+        "a mean of 1 a word multiplies, it does not add.": 10.0,
+    },
+    "second_moment_1": {
+        "this is the variance: the second moment before subtracting 1.": SECOND_MOMENT - 1,
+        "Σ π / μ: square the ratio, then weigh with μ.": 0.5 / 0.8 + 0.5 / 0.2,
+        "the squares are weighed with π; μ writes.": 0.5 * (0.625**2 + 2.5**2),
+        "π and μ are exchanged.": 0.64 / 0.5 + 0.04 / 0.5,
+    },
+    "variance_10": {
+        "this is the second moment; subtract the square of the mean.": SECOND_MOMENT**10,
+        "variances of ten words were added; ratios multiply.": 10 * (SECOND_MOMENT - 1),
+        "only second moments multiply; these are variances.": (SECOND_MOMENT - 1) ** 10,
+    },
+    "texts_for_100": {
+        "this uses the variance; (4.14) has the second moment.": 100 * (SECOND_MOMENT**10 - 1),
+        "the second moments of ten words multiply.": 100 * 10 * SECOND_MOMENT,
+        "upside down: many texts are worth few.": 100 / SECOND_MOMENT**10,
+    },
+    "mean_without_coverage": {
+        "1 needs coverage: half of what π writes is missing.": 1.0,
+        "μ now writes the second word first, always: the first ratio is 1/2 over 1.": 2.5,
+    },
+    "claim_of_the_largest": {
+        "this is in standard errors; the mean of 16 raters has one of 1/4.": 1.1629645,
+        "16 raters divide the variance by 16, and the standard error by 4.": 1.1629645 / 16,
+        "each estimate is unbiased; the largest of them is not.": 0.0,
+    },
+}
+
+
 def exercise_5(answers: Mapping[str, Any]) -> None:
     """Six numbers: four about two memoryless writers and ten words, one on coverage, one maximum.
 
@@ -321,7 +355,7 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    one = 0.25 / 0.8 + 0.25 / 0.2  # Σ π² / μ
+    one = SECOND_MOMENT
     expected = {
         "mean_10": 1.0,
         "second_moment_1": one,
@@ -330,42 +364,10 @@ def exercise_5(answers: Mapping[str, Any]) -> None:
         "mean_without_coverage": 0.5,
         "claim_of_the_largest": 1.1629645 / 4,  # E max of five standard normals; 16 raters
     }
-    mistakes: dict[str, dict[str, float]] = {
-        "mean_10": {
-            "a second moment, or a mean under π: μ writes, and (4.10) has R = 1.": one**10,
-            "the ratio is inverted: π over μ, not μ over π.": (0.64 / 0.5 + 0.04 / 0.5) ** 10,
-            "a mean of 1 a word multiplies, it does not add.": 10.0,
-        },
-        "second_moment_1": {
-            "this is the variance: the second moment before subtracting 1.": one - 1,
-            "Σ π / μ: square the ratio, then weigh with μ.": 0.5 / 0.8 + 0.5 / 0.2,
-            "the squares are weighed with π; μ writes.": 0.5 * (0.625**2 + 2.5**2),
-            "π and μ are exchanged.": 0.64 / 0.5 + 0.04 / 0.5,
-        },
-        "variance_10": {
-            "this is the second moment; subtract the square of the mean.": one**10,
-            "variances of ten words were added; ratios multiply.": 10 * (one - 1),
-            "only second moments multiply; these are variances.": (one - 1) ** 10,
-        },
-        "texts_for_100": {
-            "this uses the variance; (4.14) has the second moment.": 100 * (one**10 - 1),
-            "the second moments of ten words multiply.": 100 * 10 * one,
-            "upside down: many texts are worth few.": 100 / one**10,
-        },
-        "mean_without_coverage": {
-            "1 needs coverage: half of what π writes is missing.": 1.0,
-            "μ now writes the second word first, always: the first ratio is 1/2 over 1.": 2.5,
-        },
-        "claim_of_the_largest": {
-            "this is in standard errors; the mean of 16 raters has one of 1/4.": 1.1629645,
-            "16 raters divide the variance by 16, and the standard error by 4.": 1.1629645 / 16,
-            "each estimate is unbiased; the largest of them is not.": 0.0,
-        },
-    }
     # Section 4.5 says 1.16 standard errors, a quarter of which is 0.29.
     tolerance = dict.fromkeys(expected, 2e-3) | {"claim_of_the_largest": 5e-3}
     if checker.predicted_numbers(
-        "4.5", answers, expected, mistakes, tolerance=tolerance, relative=True
+        "4.5", answers, expected, MISTAKES_5, tolerance=tolerance, relative=True
     ):
         checker.passed("4.5", "a moderate difference a word, and thousands of texts for 100.")
 
@@ -413,21 +415,7 @@ def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
     rest = mu[~rare] / mu[~rare].sum()
     found = off_policy.of_mean(rest, (rho * reward)[~rare], count=texts, truth=problem.truth)
     size = off_policy.expected_sample_size(rest, rho[~rare], count=texts)
-    off = abs(found.bias) - 3 * found.variance**0.5
-    assert abs(found.bias) > 0.02, (
-        f"1,000 texts get to {found.mean:.3f} on average, of {problem.truth:.3f}: what matters is "
-        "still written now and then, or what you hide carries no reward. It must have a "
-        "probability below 0.00001 in all."
-    )
-    loud = 3 * found.variance**0.5 > 0.15 and float(rho[~rare].max()) > 30
-    assert off >= 0.2, (
-        f"nearly always the estimate is near {found.mean:.3f} ± {found.variance**0.5:.3f}, and "
-        f"the exact value is {problem.truth:.3f}: not far enough off. "
-    ) + (
-        "Texts with huge ratios still occur: make them rarer."
-        if loud
-        else "Hide more of the reward."
-    )
+    _far_off_and_not_loud(found, problem.truth, largest_ratio=float(rho[~rare].max()))
     assert size > 900, (
         f"the effective sample size is about {size:.0f}: the reader is warned. Keep all other "
         "texts in the target's own proportions, so that their ratios are equal."
@@ -437,6 +425,25 @@ def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
         f"the estimate says {found.mean:+.2f}, the truth is {problem.truth:+.2f}, "
         f"the effective sample size {size:.0f} of {texts}. The mean ratio, though, is "
         f"{rest @ rho[~rare]:.2f}.",
+    )
+
+
+def _far_off_and_not_loud(found: Any, truth: float, *, largest_ratio: float) -> None:
+    """Whether the moments of a usual estimate hide the truth, and if not, what shows."""
+    off, deviation = abs(found.bias) - 3 * found.variance**0.5, found.variance**0.5
+    assert abs(found.bias) > 0.02, (
+        f"1,000 texts get to {found.mean:.3f} on average, of {truth:.3f}: what matters is "
+        "still written now and then, or what you hide carries no reward. It must have a "
+        "probability below 0.00001 in all."
+    )
+    loud = 3 * deviation > 0.15 and largest_ratio > 30
+    assert off >= 0.2, (
+        f"nearly always the estimate is near {found.mean:.3f} ± {deviation:.3f}, and "
+        f"the exact value is {truth:.3f}: not far enough off. "
+    ) + (
+        "Texts with huge ratios still occur: make them rarer."
+        if loud
+        else "Hide more of the reward."
     )
 
 
@@ -491,6 +498,38 @@ def exercise_7(q_of_policy: Callable[..., Any]) -> None:
     checker.passed("4.7", "two worlds, every entry within 0.05 of the exact Q of the target.")
 
 
+def _rows_are_distributions(got: Tensor) -> None:
+    """Refuse rows that do not sum to 1, and say why they may not."""
+    assert not got.isnan().any(), "nan: where the total weight is 0, any row will do but 0 / 0."
+    sums = got.sum(-1)
+    assert not ((sums == 0).any() and ((sums == 0) | ((sums - 1).abs() < 1e-5)).all()), (
+        "a row of zeros: where the total weight is 0 give some distribution, say the uniform."
+    )
+    assert torch.allclose(sums, torch.ones(len(got)).double(), atol=1e-5), (
+        "each row must sum to 1: divide by the weight through its state, not by all weight."
+    )
+
+
+def _name_the_wrong_proportion(
+    got: Tensor, first_words: Tensor, joint: Tensor, wanted: Tensor
+) -> NoReturn:
+    """Say how far the reader came: `joint` (texts,) is not in proportion to `wanted`."""
+    share = torch.stack([wanted[first_words == word].sum() for word in range(len(got[0]))])
+    first = torch.allclose(got[0], share, atol=1e-6)
+    near = float((joint - wanted).abs().max()) < 0.02
+    assert not (first and not near), (
+        "the first word is right and later ones are not: a text weighs on all its words."
+    )
+    assert not (near and bool((joint[wanted == 0] > 0).any())), (
+        "nearly: but texts without any weight are written too. Add nothing to the weights; "
+        "only a state without any weight needs another rule."
+    )
+    raise AssertionError(
+        "the texts are not in proportion to the weights: the share of a word is the weight of "
+        "all texts through it, over that of all texts through its state."
+    )
+
+
 def exercise_8(best_behavior: Callable[..., Any]) -> None:
     """`best_behavior(texts, weights, shape)`: next-word probabilities of a joint distribution.
 
@@ -520,14 +559,7 @@ def exercise_8(best_behavior: Callable[..., Any]) -> None:
             return
         assert torch.equal(given, weights), "the weights were changed."
         got = checker.as_numbers(answer, shape=tree.shape, what="the table")
-        assert not got.isnan().any(), "nan: where the total weight is 0, any row will do but 0 / 0."
-        sums = got.sum(-1)
-        assert not ((sums == 0).any() and ((sums == 0) | ((sums - 1).abs() < 1e-5)).all()), (
-            "a row of zeros: where the total weight is 0 give some distribution, say the uniform."
-        )
-        assert torch.allclose(sums, torch.ones(len(got)).double(), atol=1e-5), (
-            "each row must sum to 1: divide by the weight through its state, not by all weight."
-        )
+        _rows_are_distributions(got)
         table = tables.table_policy(got, world)
         with torch.no_grad():
             joint = oracle.completion_logprobs(table, world, prompt).exp()
@@ -542,18 +574,5 @@ def exercise_8(best_behavior: Callable[..., Any]) -> None:
         own = policy.logits[world.prompts.index(prompt)].softmax(-1).detach()
         assert not torch.allclose(got, own, atol=1e-6), "the rewards are not in it: this is π."
         chosen = torch.tensor([text[0][1] for text in texts])
-        share = torch.stack([wanted[chosen == word].sum() for word in range(len(got[0]))])
-        first = torch.allclose(got[0], share, atol=1e-6)
-        near = float((joint - wanted).abs().max()) < 0.02
-        assert not (first and not near), (
-            "the first word is right and later ones are not: a text weighs on all its words."
-        )
-        assert not (near and bool((joint[wanted == 0] > 0).any())), (
-            "nearly: but texts without any weight are written too. Add nothing to the weights; "
-            "only a state without any weight needs another rule."
-        )
-        raise AssertionError(
-            "the texts are not in proportion to the weights: the share of a word is the weight of "
-            "all texts through it, over that of all texts through its state."
-        )
+        _name_the_wrong_proportion(got, chosen, joint, wanted)
     checker.passed("4.8", "the texts come out in proportion to π|R|, and (4.18) is reached.")

@@ -235,36 +235,44 @@ def exercise_4(mean_and_variance: Callable[[Tensor, Tensor, int], Any]) -> None:
         chance, batches = p[tuples].prod(-1), terms[tuples].mean(1)
         mean = chance @ batches
         variance = chance @ (batches - mean).pow(2).sum(-1)
-        checker.diagnose(
-            checker.as_numbers(got[0], shape=(terms.shape[1],), what="the mean"),
-            mean,
-            {
-                "the mean does not depend on `count`.": mean / count,
-                "that is the plain mean of the list: weight by `probability`.": terms.mean(0),
-                "divide by nothing: the probabilities sum to 1.": mean / len(p),
-            },
-            tolerance=1e-5,
-            reveal=False,
-        )
-        single, square = p @ (terms - mean).pow(2).sum(-1), p @ terms.pow(2).sum(-1)
-        checker.diagnose(
-            checker.as_numbers(got[1], shape=(), what="the variance"),
-            variance,
-            {
-                "not divided by `count`: an average varies less than one draw.": single,
-                "that is the mean square; subtract the square of the mean.": square / count,
-                "the standard deviation falls as 1/√N, the variance as 1/N.": single / count**0.5,
-                "that is the standard deviation: do not take the root.": variance**0.5,
-                "divided by `count` twice: the square of 1/N, times N terms.": single / count**2,
-                "averaged over the directions; add them up.": variance / terms.shape[1],
-                "weight them by `probability`.": (terms - mean).pow(2).sum(-1).mean() / count,
-                "divide the whole difference by `count`.": square / count - mean @ mean,
-                "by `count`, not by one less: no sample here.": single / max(count - 1, 1),
-            },
-            tolerance=1e-5,
-            reveal=False,
-        )
+        _diagnose_moments(got, p, terms, count, exact=(mean, variance))
     checker.passed("5.4", "equal to listing every batch of one, two and three texts.")
+
+
+def _diagnose_moments(
+    got: Sequence[Any], p: Tensor, terms: Tensor, count: int, *, exact: tuple[Tensor, Tensor]
+) -> None:
+    """Compare mean and variance of a batch's estimate with those over all batches."""
+    mean, variance = exact
+    checker.diagnose(
+        checker.as_numbers(got[0], shape=(terms.shape[1],), what="the mean"),
+        mean,
+        {
+            "the mean does not depend on `count`.": mean / count,
+            "that is the plain mean of the list: weight by `probability`.": terms.mean(0),
+            "divide by nothing: the probabilities sum to 1.": mean / len(p),
+        },
+        tolerance=1e-5,
+        reveal=False,
+    )
+    single, square = p @ (terms - mean).pow(2).sum(-1), p @ terms.pow(2).sum(-1)
+    checker.diagnose(
+        checker.as_numbers(got[1], shape=(), what="the variance"),
+        variance,
+        {
+            "not divided by `count`: an average varies less than one draw.": single,
+            "that is the mean square; subtract the square of the mean.": square / count,
+            "the standard deviation falls as 1/√N, the variance as 1/N.": single / count**0.5,
+            "that is the standard deviation: do not take the root.": variance**0.5,
+            "divided by `count` twice: the square of 1/N, times N terms.": single / count**2,
+            "averaged over the directions; add them up.": variance / terms.shape[1],
+            "weight them by `probability`.": (terms - mean).pow(2).sum(-1).mean() / count,
+            "divide the whole difference by `count`.": square / count - mean @ mean,
+            "by `count`, not by one less: no sample here.": single / max(count - 1, 1),
+        },
+        tolerance=1e-5,
+        reveal=False,
+    )
 
 
 def _moments(loss_function: Loss, world: TokenWorld, size: int, *more: float) -> GradientMoments:

@@ -81,6 +81,35 @@ class SimplexPlayground(ipywidgets.VBox):
 
     def __init__(self) -> None:
         """Build the controls and draw the first picture."""
+        self._make_controls()
+        self.image, self.state = walker.picture(), ipywidgets.HTML()
+        self.preset.observe(self._take_preset, names="value")
+        for control in (*self.rewards, self.shift, self.begin):
+            control.observe(lambda _: self.restart(), names="value")
+        for control in (self.count, self.lr):
+            control.observe(lambda _: self.redraw(), names="value")
+        self.exact_step.on_click(lambda _: self.step(sampled=False))
+        self.sampled_step.on_click(lambda _: self.step(sampled=True))
+        self.reset.on_click(lambda _: self.restart())
+        self._quiet = False
+        super().__init__(
+            [
+                ipywidgets.HBox(
+                    [
+                        ipywidgets.VBox([self.preset, *self.rewards]),
+                        ipywidgets.VBox([self.shift, self.count, self.lr, self.begin]),
+                    ],
+                    layout={"flex_flow": "row wrap"},
+                ),
+                ipywidgets.HBox([self.exact_step, self.sampled_step, self.reset]),
+                self.state,
+                self.image,
+            ]
+        )
+        self.restart()
+
+    def _make_controls(self) -> None:
+        """Sliders, choices and buttons, not yet connected."""
         wide: dict[str, Any] = {
             "style": {"description_width": "170px"},
             "layout": {"width": "390px"},
@@ -111,31 +140,6 @@ class SimplexPlayground(ipywidgets.VBox):
         self.exact_step = ipywidgets.Button(description="step (exact)", **button)
         self.sampled_step = ipywidgets.Button(description="step (sampled)", **button)
         self.reset = ipywidgets.Button(description="reset", **button)
-        self.image, self.state = walker.picture(), ipywidgets.HTML()
-        self.preset.observe(self._take_preset, names="value")
-        for control in (*self.rewards, self.shift, self.begin):
-            control.observe(lambda _: self.restart(), names="value")
-        for control in (self.count, self.lr):
-            control.observe(lambda _: self.redraw(), names="value")
-        self.exact_step.on_click(lambda _: self.step(sampled=False))
-        self.sampled_step.on_click(lambda _: self.step(sampled=True))
-        self.reset.on_click(lambda _: self.restart())
-        self._quiet = False
-        super().__init__(
-            [
-                ipywidgets.HBox(
-                    [
-                        ipywidgets.VBox([self.preset, *self.rewards]),
-                        ipywidgets.VBox([self.shift, self.count, self.lr, self.begin]),
-                    ],
-                    layout={"flex_flow": "row wrap"},
-                ),
-                ipywidgets.HBox([self.exact_step, self.sampled_step, self.reset]),
-                self.state,
-                self.image,
-            ]
-        )
-        self.restart()
 
     def restart(self) -> None:
         """Back to the start, with no path behind."""

@@ -1,7 +1,4 @@
-"""Checkers of chapter 06, baselines and the advantage.
-
-Those of the last two exercises are in `chapter06b`.
-"""
+"""Checkers of chapter 06, baselines and the advantage."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
@@ -65,40 +62,79 @@ def exercise_1(others_subtracted: Callable[[Tensor, Tensor], Any]) -> None:
         if checker.is_stub("6.1", got):
             return
         checker.unchanged(given, (drawn, prompt_ids))
-        total, size = _same_prompt(drawn, prompt_ids)
-        count, prompts = len(drawn), len(prompt_ids.unique())
-        squares, _ = _same_prompt((drawn - total / size) ** 2, prompt_ids)
-        seen = list(dict.fromkeys(prompt_ids.tolist()))
-        mistakes = {
-            "the answers stand in another order than the texts: sorted by prompt.": (
-                expected[prompt_ids.argsort(stable=True)]
-            ),
-            "the answers stand in another order than the texts: prompt after prompt.": torch.cat(
-                [expected[prompt_ids == prompt] for prompt in seen]
-            ),
-            "the mean is too short by 1 − 1/K: the own reward is in what you subtract.": drawn
-            - total / size,
-            "the scale: the others are K − 1, and you divide their sum by K.": drawn
-            - (total - drawn) / size,
-            "the mean over all prompts: compare within a prompt only.": drawn
-            - (drawn.sum() - drawn) / (count - 1),
-            "the mean over all prompts, own reward included.": drawn - drawn.mean(),
-            "that is the baseline alone: subtract it from the own reward.": drawn - expected,
-            "the sign is turned: reward minus the others.": -expected,
-            "the groups have different sizes: count each prompt's own texts.": drawn
-            - (total - drawn) / (count / prompts - 1 + 1e-12),
-            "this divides by a standard deviation; leave-one-out does not.": (drawn - total / size)
-            / (squares / (size - 1)).sqrt(),
-        }
-        if count % prompts == 0:
-            rows = drawn.view(prompts, -1)
-            others_of_row = (rows.sum(-1, keepdim=True) - rows) / (rows.shape[-1] - 1)
-            mistakes["the texts of a prompt need not stand together: use the ids."] = (
-                rows - others_of_row
-            ).view(-1)
+        mistakes = _others_subtracted_otherwise(drawn, prompt_ids, expected)
         numbers = checker.as_numbers(got, shape=tuple(drawn.shape), what="the advantages")
         checker.diagnose(numbers, expected, mistakes, tolerance=1e-5)
     checker.passed("6.1", "four flat batches, against a loop over the others.")
+
+
+def _others_subtracted_otherwise(
+    drawn: Tensor, prompt_ids: Tensor, expected: Tensor
+) -> dict[str, Tensor]:
+    """What each usual mistake makes of a flat batch: (B,) rewards, (B,) prompt ids."""
+    total, size = _same_prompt(drawn, prompt_ids)
+    count, prompts = len(drawn), len(prompt_ids.unique())
+    squares, _ = _same_prompt((drawn - total / size) ** 2, prompt_ids)
+    seen = list(dict.fromkeys(prompt_ids.tolist()))
+    mistakes = {
+        "the answers stand in another order than the texts: sorted by prompt.": (
+            expected[prompt_ids.argsort(stable=True)]
+        ),
+        "the answers stand in another order than the texts: prompt after prompt.": torch.cat(
+            [expected[prompt_ids == prompt] for prompt in seen]
+        ),
+        "the mean is too short by 1 − 1/K: the own reward is in what you subtract.": drawn
+        - total / size,
+        "the scale: the others are K − 1, and you divide their sum by K.": drawn
+        - (total - drawn) / size,
+        "the mean over all prompts: compare within a prompt only.": drawn
+        - (drawn.sum() - drawn) / (count - 1),
+        "the mean over all prompts, own reward included.": drawn - drawn.mean(),
+        "that is the baseline alone: subtract it from the own reward.": drawn - expected,
+        "the sign is turned: reward minus the others.": -expected,
+        "the groups have different sizes: count each prompt's own texts.": drawn
+        - (total - drawn) / (count / prompts - 1 + 1e-12),
+        "this divides by a standard deviation; leave-one-out does not.": (drawn - total / size)
+        / (squares / (size - 1)).sqrt(),
+    }
+    if count % prompts == 0:
+        rows = drawn.view(prompts, -1)
+        others_of_row = (rows.sum(-1, keepdim=True) - rows) / (rows.shape[-1] - 1)
+        mistakes["the texts of a prompt need not stand together: use the ids."] = (
+            rows - others_of_row
+        ).view(-1)
+    return mistakes
+
+
+MISTAKES_2: dict[str, dict[str, Tensor | float]] = {
+    "advantage_of_the_first": {
+        "that compares with the mean of all four; leave the own reward out.": 2.0,
+        "that is the mean of the others; subtract it from 3.": 1 / 3,
+        "the others are three: divide their sum by 3, not by 4.": 3 - 1 / 4,
+        "the last of the others earned −2, not +2.": 3 - 5 / 3,
+        "the sign is turned.": -8 / 3,
+    },
+    "best_constant": {
+        "that is E[R]; weight the rewards by the squared scores.": -0.4,
+        "that is the constant for rewards of 1 and 0.": 0.7,
+        "that weighs by the scores' lengths; they have to be squared.": 0.0,
+        "that leaves the probabilities out of the two means.": 0.4 / 0.58,
+        "the scores are exchanged: the action that earns +1 has score 1 − p.": (
+            0.3 * 0.09 - 0.7 * 0.49
+        )
+        / (0.3 * 0.09 + 0.7 * 0.49),
+    },
+    "factor_of_the_z_score": {
+        "that is for rewards of 1 and 0; these rewards are twice as far apart.": 0.5**0.5,
+        "the z-scores did not grow with the rewards; ∇L did.": 2**0.5,
+        "that takes K in the standard deviation; here it is K − 1.": 0.5,
+        "that is 1/σ, for large groups.": 1 / (2 * 0.21**0.5),
+    },
+    "least_group": {
+        "at 2% each, 1/K is what is missing, not 1/(K − 1).": 51.0,
+        "1/K is the share that is missing, and not in per cent.": 2.0,
+    },
+}
 
 
 def exercise_2(numbers: Mapping[str, Any]) -> None:
@@ -124,36 +160,7 @@ def exercise_2(numbers: Mapping[str, Any]) -> None:
         "factor_of_the_z_score": pair.scale,
         "least_group": next(k for k, scale in enumerate(short, 2) if scale > 0.98 - 1e-9),
     }
-    mistakes: dict[str, dict[str, Tensor | float]] = {
-        "advantage_of_the_first": {
-            "that compares with the mean of all four; leave the own reward out.": 2.0,
-            "that is the mean of the others; subtract it from 3.": 1 / 3,
-            "the others are three: divide their sum by 3, not by 4.": 3 - 1 / 4,
-            "the last of the others earned −2, not +2.": 3 - 5 / 3,
-            "the sign is turned.": -8 / 3,
-        },
-        "best_constant": {
-            "that is E[R]; weight the rewards by the squared scores.": -0.4,
-            "that is the constant for rewards of 1 and 0.": 0.7,
-            "that weighs by the scores' lengths; they have to be squared.": 0.0,
-            "that leaves the probabilities out of the two means.": 0.4 / 0.58,
-            "the scores are exchanged: the action that earns +1 has score 1 − p.": (
-                0.3 * 0.09 - 0.7 * 0.49
-            )
-            / (0.3 * 0.09 + 0.7 * 0.49),
-        },
-        "factor_of_the_z_score": {
-            "that is for rewards of 1 and 0; these rewards are twice as far apart.": 0.5**0.5,
-            "the z-scores did not grow with the rewards; ∇L did.": 2**0.5,
-            "that takes K in the standard deviation; here it is K − 1.": 0.5,
-            "that is 1/σ, for large groups.": 1 / (2 * 0.21**0.5),
-        },
-        "least_group": {
-            "at 2% each, 1/K is what is missing, not 1/(K − 1).": 51.0,
-            "1/K is the share that is missing, and not in per cent.": 2.0,
-        },
-    }
-    if checker.predicted_numbers("6.2", numbers, expected, mistakes, tolerance=5e-3):
+    if checker.predicted_numbers("6.2", numbers, expected, MISTAKES_2, tolerance=5e-3):
         checker.passed("6.2", "all four agree with the exact moments.")
 
 
@@ -182,33 +189,7 @@ def exercise_3(z_scores: Callable[..., Any]) -> None:
             return
         checker.unchanged((given,), (rewards,))
         numbers = checker.as_numbers(got, shape=shape, what="the advantages")
-        row, std = rewards - rewards.mean(-1, keepdim=True), rewards.std(-1, keepdim=True)
-        root = rewards.var(-1, keepdim=True)
-        everything = rewards.std() + epsilon
-        mistakes = {
-            "the mean fails, and the scale: mean() and std() still go over all prompts, so an easy "
-            "prompt's texts are all pushed up.": (rewards - rewards.mean()) / everything,
-            "the mean fails: mean() goes over all prompts, so that a prompt's advantages do not "
-            "sum to 0.": (rewards - rewards.mean()) / (std + epsilon),
-            "the scale fails: std() still goes over the whole batch.": row / everything,
-            "the scale fails: the standard deviation divides by K here, and should by K − 1.": row
-            / (rewards.std(-1, keepdim=True, correction=0) + epsilon),
-            "the scale fails: ε belongs outside the root: std + ε.": row / (root + epsilon).sqrt(),
-            "the scale fails: that divides by the variance.": row / (root + epsilon),
-            "the scale fails: nothing is divided.": row,
-            "the scale fails: ε is added to the standard deviation, not a floor under it.": row
-            / std.clamp(min=epsilon),
-            "the scale fails: ε is missing, and a group of equal rewards would give nan.": row
-            / std,
-            "the mean fails: nothing is subtracted.": rewards / (std + epsilon),
-            "the sign is turned: a reward above the mean should be positive.": -row
-            / (std + epsilon),
-            "the scale fails: ε is an argument, and you use a fixed one.": row / (std + 1e-4),
-            "the mean fails: columns are compared, but a row is a group.": (
-                rewards - rewards.mean(0, keepdim=True)
-            )
-            / (rewards.std(0, keepdim=True, correction=min(1, shape[0] - 1)) + epsilon),
-        }
+        mistakes = _z_scores_otherwise(rewards, epsilon)
         expected = advantages.group_z_score(rewards, epsilon=epsilon)
         checker.diagnose(numbers, expected, mistakes, tolerance=1e-5)
     equal = checker.as_numbers(
@@ -216,6 +197,35 @@ def exercise_3(z_scores: Callable[..., Any]) -> None:
     )
     assert bool((equal.abs() < 1e-6).all()), "a group of equal rewards should give zeros."
     checker.passed("6.3", "four batches, three ε: each group has mean 0 and its own scale.")
+
+
+def _z_scores_otherwise(rewards: Tensor, epsilon: float) -> dict[str, Tensor]:
+    """What each usual mistake makes of (P, K) rewards."""
+    row, std = rewards - rewards.mean(-1, keepdim=True), rewards.std(-1, keepdim=True)
+    root = rewards.var(-1, keepdim=True)
+    everything = rewards.std() + epsilon
+    return {
+        "the mean fails, and the scale: mean() and std() still go over all prompts, so an easy "
+        "prompt's texts are all pushed up.": (rewards - rewards.mean()) / everything,
+        "the mean fails: mean() goes over all prompts, so that a prompt's advantages do not "
+        "sum to 0.": (rewards - rewards.mean()) / (std + epsilon),
+        "the scale fails: std() still goes over the whole batch.": row / everything,
+        "the scale fails: the standard deviation divides by K here, and should by K − 1.": row
+        / (rewards.std(-1, keepdim=True, correction=0) + epsilon),
+        "the scale fails: ε belongs outside the root: std + ε.": row / (root + epsilon).sqrt(),
+        "the scale fails: that divides by the variance.": row / (root + epsilon),
+        "the scale fails: nothing is divided.": row,
+        "the scale fails: ε is added to the standard deviation, not a floor under it.": row
+        / std.clamp(min=epsilon),
+        "the scale fails: ε is missing, and a group of equal rewards would give nan.": row / std,
+        "the mean fails: nothing is subtracted.": rewards / (std + epsilon),
+        "the sign is turned: a reward above the mean should be positive.": -row / (std + epsilon),
+        "the scale fails: ε is an argument, and you use a fixed one.": row / (std + 1e-4),
+        "the mean fails: columns are compared, but a row is a group.": (
+            rewards - rewards.mean(0, keepdim=True)
+        )
+        / (rewards.std(0, keepdim=True, correction=min(1, len(rewards) - 1)) + epsilon),
+    }
 
 
 def exercise_4(excess: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
@@ -254,40 +264,48 @@ def exercise_4(excess: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
             problem, problem.combine(baselines.excess(problem, state_values))
         )
         found = gradients.of_terms(problem, problem.combine(judged))
-        size = float(problem.truth.norm())
-        paid = problem.rewards.unsqueeze(1).expand_as(along)
-        assert not torch.allclose(judged, paid.masked_fill(~mask, 0.0), atol=1e-5), (
-            "nothing is subtracted: that is R alone, unbiased, with all its variance."
-        )
-        following = torch.cat([along[:, 1:], torch.zeros_like(along[:, :1])], dim=1)
-        last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
-        for after in (following, following + paid * last):
-            assert not torch.allclose(judged, (after - along) * mask, atol=1e-5), (
-                "the mean fails: this bootstraps, V(s_{t+1}) stands for the rest of the text. Only "
-                "subtract V(s_t) from R."
-            )
-        if found.bias > 1e-4 * size:
-            assert found.scale < 0 or found.cosine < 1 - 1e-6, (
-                f"the scale fails: the direction is right, the length is {found.scale:.2f} ‖∇L‖. "
-                "Nothing is to be divided or multiplied."
-            )
-            assert found.scale > -0.5, "the sign fails: the mean estimate points downhill."
-            detail = (
-                "nothing is left of it"
-                if found.mean.norm() < 1e-4 * size
-                else (
-                    f"it has {found.scale:.2f} of ∇L's length and its cosine is {found.cosine:.2f}"
-                )
-            )
-            raise AssertionError(
-                f"the mean fails: {detail}. What is subtracted from word t knows word t."
-            )
+        _something_is_subtracted(judged, problem.rewards, along, mask)
+        _right_on_average(found)
         ratio = found.variance / expected.variance
         assert abs(ratio - 1) < 1e-4, (
             f"the mean is right, the variance is not: {ratio:.2f} times that of V(s_t) as the "
             "baseline. Does each word get the value of its own state?"
         )
     checker.passed("6.4", "three worlds, right and wrong V: the exact mean, and V's variance.")
+
+
+def _something_is_subtracted(judged: Tensor, rewards: Tensor, along: Tensor, mask: Tensor) -> None:
+    """Refuse R alone, and a bootstrapped difference in the place of R − V(s_t)."""
+    paid = rewards.unsqueeze(1).expand_as(along)
+    assert not torch.allclose(judged, paid.masked_fill(~mask, 0.0), atol=1e-5), (
+        "nothing is subtracted: that is R alone, unbiased, with all its variance."
+    )
+    following = torch.cat([along[:, 1:], torch.zeros_like(along[:, :1])], dim=1)
+    last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    for after in (following, following + paid * last):
+        assert not torch.allclose(judged, (after - along) * mask, atol=1e-5), (
+            "the mean fails: this bootstraps, V(s_{t+1}) stands for the rest of the text. Only "
+            "subtract V(s_t) from R."
+        )
+
+
+def _right_on_average(found: gradients.GradientMoments) -> None:
+    """Refuse an estimate whose mean is not ∇L, and say what is wrong with it."""
+    size = float(found.truth.norm())
+    if found.bias > 1e-4 * size:
+        assert found.scale < 0 or found.cosine < 1 - 1e-6, (
+            f"the scale fails: the direction is right, the length is {found.scale:.2f} ‖∇L‖. "
+            "Nothing is to be divided or multiplied."
+        )
+        assert found.scale > -0.5, "the sign fails: the mean estimate points downhill."
+        detail = (
+            "nothing is left of it"
+            if found.mean.norm() < 1e-4 * size
+            else (f"it has {found.scale:.2f} of ∇L's length and its cosine is {found.cosine:.2f}")
+        )
+        raise AssertionError(
+            f"the mean fails: {detail}. What is subtracted from word t knows word t."
+        )
 
 
 def exercise_5(bad_case: Mapping[str, Any]) -> None:
@@ -389,6 +407,16 @@ LEAKS = {  # what leaks → diagnosis
 }
 
 
+MISTAKES_6 = {
+    "swapped": "γ and λ are exchanged: δ has γ, the trace has γ λ.",
+    "no γ in the trace": "the trace decays by λ alone; it should by γ λ.",
+    "no λ": "λ is missing: the trace decays by γ λ.",
+    "no γ": "γ is missing: V(s_{t+1}) and the trace are discounted.",
+    "no V": "V(s_t) is not subtracted in δ.",
+    "δ only": "the trace is gone: that is λ = 0, whatever λ is.",
+}
+
+
 def exercise_6(batch_gae: Callable[..., Any]) -> None:
     """`batch_gae(rewards, values, mask, gamma, lam)` on texts of different lengths.
 
@@ -397,14 +425,6 @@ def exercise_6(batch_gae: Callable[..., Any]) -> None:
     Raises:
         AssertionError: with a diagnosis.
     """
-    mistakes = {
-        "swapped": "γ and λ are exchanged: δ has γ, the trace has γ λ.",
-        "no γ in the trace": "the trace decays by λ alone; it should by γ λ.",
-        "no λ": "λ is missing: the trace decays by γ λ.",
-        "no γ": "γ is missing: V(s_{t+1}) and the trace are discounted.",
-        "no V": "V(s_t) is not subtracted in δ.",
-        "δ only": "the trace is gone: that is λ = 0, whatever λ is.",
-    }
     mask = logprobs.mask_from_lengths(torch.tensor([4, 2, 1, 3, 4]), 4)
     generator = torch.Generator().manual_seed(2)
     drawn = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
@@ -440,7 +460,7 @@ def exercise_6(batch_gae: Callable[..., Any]) -> None:
             for leaks, message in LEAKS.items()
         } | {
             message: _wrong_gae(rewards, state_values, inside, gamma, lam, name)
-            for name, message in mistakes.items()
+            for name, message in MISTAKES_6.items()
         }
         checker.diagnose(numbers, right, wrong, tolerance=1e-5)
     checker.passed("6.6", "two texts by hand, five padded ones, three pairs of γ and λ, and nan.")

@@ -105,21 +105,13 @@ def moment_bars(
     figure = Figure(figsize=(7.4, 3.6))
     ax = figure.add_axes((0.285, 0.075, 0.7, 0.835), xlim=(0, right_end), ylim=(floor, top))
     ax.set_axis_off()
-    boxes, colors = [], []
-    texts: list[tuple[float, float, str, dict[str, Any]]] = []
-    for y, (name, variance, scale, angle) in enumerate(rows[::-1]):
-        shown = 3 + math.log10(max(variance, 1.2e-3)) if log else min(variance, 1.2)
-        boxes += [_box(0, y, shown / end), _box(zero, y, scale * unit)]
-        colors += 2 * [COLORS["policy"] if name == chosen or not chosen else PALE]
-        number = f"{variance:.{4 if log else 2}f}" if variance < 100 else f"{variance:.1e}"
-        label = "▸ " * (name == chosen) + f"{name}   {number}"
-        texts.append((-0.03, y, label, {"ha": "right"}))
-        ink = "black" if chosen not in ("", name) else "white"
-        if not log and variance > shown:
-            texts.append((shown / end, y, "» ", {"ha": "right", "color": ink}))
-        if abs(scale - 1) > 1e-6 or angle > 1e-3:
-            wrong = f"biased: × {scale:.2f}, {angle:.1f}°"
-            texts.append((zero + 0.02, y, wrong, {"color": ink}))
+    boxes, colors, texts = [], [], []
+    for y, row in enumerate(rows[::-1]):
+        shown = 3 + math.log10(max(row[1], 1.2e-3)) if log else min(row[1], 1.2)
+        boxes += [_box(0, y, shown / end), _box(zero, y, row[2] * unit)]
+        colors += 2 * [COLORS["policy"] if row[0] == chosen or not chosen else PALE]
+        cut = shown / end if not log and row[1] > shown else None
+        texts += _words_of_row(y, row, chosen, digits=4 if log else 2, cut=cut, zero=zero)
     marks = [*((x / end, text) for x, text in ticks.items()), (zero, "0"), (zero + unit, "1")]
     texts += [(x, floor - 0.2, text, {"ha": "center", "va": "top"}) for x, text in marks]
     texts.append((-0.19, top + 0.25, "baseline", {"va": "bottom", "ha": "right", "fontsize": 9}))
@@ -135,6 +127,28 @@ def moment_bars(
     ax.hlines((floor, floor), (0, zero), (1, right_end), "black", linewidth=0.8, clip_on=False)
     ax.vlines(zero + unit, floor, top, COLORS["exact"], "--", linewidth=1.6)
     return figure
+
+
+def _words_of_row(
+    y: int,
+    row: tuple[str, float, float, float],
+    chosen: str,
+    *,
+    digits: int,
+    cut: float | None,
+    zero: float,
+) -> list[tuple[float, float, str, dict[str, Any]]]:
+    """Name and numbers of one row of `moment_bars`: place, height, text, look."""
+    name, variance, scale, angle = row
+    number = f"{variance:.{digits}f}" if variance < 100 else f"{variance:.1e}"
+    label = "▸ " * (name == chosen) + f"{name}   {number}"
+    texts: list[tuple[float, float, str, dict[str, Any]]] = [(-0.03, y, label, {"ha": "right"})]
+    ink = "black" if chosen not in ("", name) else "white"
+    if cut is not None:
+        texts.append((cut, y, "» ", {"ha": "right", "color": ink}))
+    if abs(scale - 1) > 1e-6 or angle > 1e-3:
+        texts.append((zero + 0.02, y, f"biased: × {scale:.2f}, {angle:.1f}°", {"color": ink}))
+    return texts
 
 
 def _box(left: float, middle: float, width: float) -> list[tuple[float, float]]:

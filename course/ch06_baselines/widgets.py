@@ -58,13 +58,9 @@ def compare_baselines(
                 f"{ways:,} ways, too many to add up at a slider's pace; take a smaller K."
             )
             continue
+        sizes: dict[str, Any] = {"num_actions": num_actions, "group_size": group_size}
         found[name] = baselines.average(
-            [
-                baselines.moments(
-                    problem, name, num_actions=num_actions, group_size=group_size, constant=constant
-                )
-                for problem in problems
-            ]
+            [baselines.moments(each, name, **sizes, constant=constant) for each in problems]
         )
     unit = found["none"].variance
     labels = {name: member.label for name, member in baselines.FAMILY.items()}
@@ -96,33 +92,7 @@ class RewardLab(ipywidgets.VBox):
         """
         self.table, self._world = table, table.world
         self.rewards = {**(rewards or {}), **REWARDS}
-        wide: dict[str, Any] = {
-            "style": {"description_width": "120px"},
-            "layout": {"width": "360px"},
-        }
-        prompts = {p: (p,) for p in self._world.prompts} | {"all together": self._world.prompts}
-        self.reward = ipywidgets.Dropdown(options=list(self.rewards), description="reward", **wide)
-        self.prompts = ipywidgets.Dropdown(options=prompts, description="prompts", **wide)
-        self.baseline = ipywidgets.Dropdown(
-            options=[(each.label, name) for name, each in baselines.FAMILY.items()],
-            value="leave_one_out",
-            description="baseline",
-            **wide,
-        )
-        self.constant = ipywidgets.FloatSlider(
-            1.0, min=-3.0, max=12.0, step=0.5, description="constant (reward)", **wide
-        )
-        self.group_size = ipywidgets.IntSlider(4, min=1, max=8, description="group size K", **wide)
-        self.temperature = ipywidgets.FloatSlider(
-            1.0, min=0.4, max=2.0, step=0.1, description="temperature", **wide
-        )
-        self.learning_rate = ipywidgets.FloatLogSlider(
-            1.0, min=-2, max=1, step=0.25, description="learning rate", **wide
-        )
-        self.steps = ipywidgets.IntSlider(
-            300, min=20, max=2000, step=20, description="steps", **wide
-        )
-        self.seed = ipywidgets.IntText(0, description="seed", **wide)
+        self._make_controls()
         self.image, self.table_of_numbers = walker.picture(), ipywidgets.HTML()
         self.note = ipywidgets.HTML()
         self._exact = (
@@ -150,6 +120,36 @@ class RewardLab(ipywidgets.VBox):
             [*rows[:3], self.image, self.table_of_numbers, self.note, *rows[3:], self.live]
         )
         self.redraw()
+
+    def _make_controls(self) -> None:
+        """Sliders and choices, not yet connected."""
+        wide: dict[str, Any] = {
+            "style": {"description_width": "120px"},
+            "layout": {"width": "360px"},
+        }
+        prompts = {p: (p,) for p in self._world.prompts} | {"all together": self._world.prompts}
+        self.reward = ipywidgets.Dropdown(options=list(self.rewards), description="reward", **wide)
+        self.prompts = ipywidgets.Dropdown(options=prompts, description="prompts", **wide)
+        self.baseline = ipywidgets.Dropdown(
+            options=[(each.label, name) for name, each in baselines.FAMILY.items()],
+            value="leave_one_out",
+            description="baseline",
+            **wide,
+        )
+        self.constant = ipywidgets.FloatSlider(
+            1.0, min=-3.0, max=12.0, step=0.5, description="constant (reward)", **wide
+        )
+        self.group_size = ipywidgets.IntSlider(4, min=1, max=8, description="group size K", **wide)
+        self.temperature = ipywidgets.FloatSlider(
+            1.0, min=0.4, max=2.0, step=0.1, description="temperature", **wide
+        )
+        self.learning_rate = ipywidgets.FloatLogSlider(
+            1.0, min=-2, max=1, step=0.25, description="learning rate", **wide
+        )
+        self.steps = ipywidgets.IntSlider(
+            300, min=20, max=2000, step=20, description="steps", **wide
+        )
+        self.seed = ipywidgets.IntText(0, description="seed", **wide)
 
     def problems(self) -> list[GradientProblem]:
         """The enumeration of each chosen prompt under the chosen reward and temperature."""
