@@ -46,7 +46,7 @@ def skeleton(source: Path, version: str) -> nbformat.NotebookNode:
             continue
         cell.source = contents.fill(cell.source)
         if version == "solutions" and cell.cell_type == "markdown":  # one folder deeper
-            cell.source = cell.source.replace("](../", "](../../")
+            cell.source = re.sub(r"\]\(\.\./(?!\d\d_)", "](../../", cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
