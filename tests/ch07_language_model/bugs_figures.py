@@ -31,7 +31,9 @@ def the_right_loop_in_front(sets, right, *, exact, limits):
 
 
 MUTANTS = [
-    Mutant("figures.steps_to_threshold", drops_who_never_arrives, FIGURES),
-    Mutant("figures.steps_to_threshold", mean_for_median, FIGURES),
-    Mutant("figures.symptoms", the_right_loop_in_front, FIGURES),
+    Mutant(
+        "course.ch07_language_model.figures.steps_to_threshold", drops_who_never_arrives, FIGURES
+    ),
+    Mutant("course.ch07_language_model.figures.steps_to_threshold", mean_for_median, FIGURES),
+    Mutant("course.ch07_language_model.figures.symptoms", the_right_loop_in_front, FIGURES),
 ]
