@@ -109,7 +109,7 @@ def learn(memory: Tensor | None, of_batch: Tensor) -> Tensor:
 
     Args:
         memory: what was returned before; None at first.
-        of_batch: `moments` of the new batch, over all processes.
+        of_batch: `normal_equations` of the new batch, over all processes.
     Returns:
         (D + 1, D + 2) float.
     """
