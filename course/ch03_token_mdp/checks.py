@@ -384,11 +384,10 @@ def _wrong_soft(rewards: Levels, outside: float | None, inside: float) -> Tensor
 
 
 def _wrong_soft_values(
-    world: TokenWorld, prompt: str, rewards: Levels, beta: float
+    world: TokenWorld, prompt: str, rewards: Levels, texts: Tensor, beta: float
 ) -> dict[str, Tensor]:
-    """What each usual mistake makes of the soft value of the start state."""
+    """What each usual mistake makes of the start's soft value; `texts`: each text's reward."""
     uniform: Policy = tables.TablePolicy(world)
-    texts = oracle.rewards(world, prompt)
     return {
         "that is the value without the entropy: max over words.": texts.max(),
         "β is missing in front of logsumexp.": _wrong_soft(rewards, 1.0, beta),
@@ -445,7 +444,7 @@ def exercise_7(soft_value: Callable[[Levels, float], Any]) -> None:
         checker.diagnose(
             number,
             beta * (texts / beta).logsumexp(0),
-            _wrong_soft_values(world, prompt, rewards, beta),
+            _wrong_soft_values(world, prompt, rewards, texts, beta),
             tolerance=1e-5,
         )
     checker.passed("3.7", "equal to the sum over all texts, for four weights.")

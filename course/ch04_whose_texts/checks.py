@@ -430,14 +430,14 @@ def exercise_6(treacherous: Callable[[Tensor], Any]) -> None:
 
 def _far_off_and_not_loud(found: Any, truth: float, *, largest_ratio: float) -> None:
     """Whether the moments of a usual estimate hide the truth, and if not, what shows."""
-    off, deviation = abs(found.bias) - 3 * found.variance**0.5, found.variance**0.5
+    deviation = found.variance**0.5
     assert abs(found.bias) > 0.02, (
         f"1,000 texts get to {found.mean:.3f} on average, of {truth:.3f}: what matters is "
         "still written now and then, or what you hide carries no reward. It must have a "
         "probability below 0.00001 in all."
     )
     loud = 3 * deviation > 0.15 and largest_ratio > 30
-    assert off >= 0.2, (
+    assert abs(found.bias) - 3 * deviation >= 0.2, (
         f"nearly always the estimate is near {found.mean:.3f} ± {deviation:.3f}, and "
         f"the exact value is {truth:.3f}: not far enough off. "
     ) + (

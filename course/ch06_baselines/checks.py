@@ -98,11 +98,8 @@ def _others_subtracted_otherwise(
         / (squares / (size - 1)).sqrt(),
     }
     if count % prompts == 0:
-        rows = drawn.view(prompts, -1)
-        others_of_row = (rows.sum(-1, keepdim=True) - rows) / (rows.shape[-1] - 1)
-        mistakes["the texts of a prompt need not stand together: use the ids."] = (
-            rows - others_of_row
-        ).view(-1)
+        in_rows = advantages.leave_one_out(drawn.view(prompts, -1)).view(-1)
+        mistakes["the texts of a prompt need not stand together: use the ids."] = in_rows
     return mistakes
 
 

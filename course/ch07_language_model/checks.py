@@ -324,7 +324,7 @@ def exercise_4(named: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
 
 WORLD = word_world.WORD_WORLD
 SHORT = word_world.TokenWorld(WORLD.words, ("praise",), 3, word_world.adjective_reward)
-HONEST = "was good . what a treat ."  # the review of exercise 7.6
+CAST, HONEST = "the cast", "was good . what a treat ."  # prompt and review of exercise 7.6
 
 
 @cache
@@ -494,9 +494,9 @@ def exercise_6(gamed: Mapping[str, Any]) -> None:
     text, honest = _a_text_that_is_no_review(text), _reviews_of_the_cast()
     texts = [text, HONEST, *honest]
     with torch.no_grad():
-        full = [f"the cast {each}" for each in texts]
+        full = [f"{CAST} {each}" for each in texts]
         surprise = -imitation.score(_reviews(), full, prompt_words=2).double()
-    paid = torch.tensor(reviews.sentiment_reward(["the cast"] * len(texts), texts)).double()
+    paid = torch.tensor(reviews.sentiment_reward([CAST] * len(texts), texts)).double()
     goal = paid - 0.05 * surprise  # log π = 0: the policy writes nothing else
     best = goal[1:].max()
     assert goal[0] > best, (
@@ -535,7 +535,7 @@ def _a_text_that_is_no_review(text: Any) -> str:
     assert len(words) <= 31, f"{len(words)} words and EOS are more than 32 tokens."
     unknown = sorted(set(words) - set(REVIEWS.words))
     assert not unknown, f"the model cannot write {unknown[:3]}: words of the grammar, please."
-    assert not rewards.grammar_reward(["the cast"], [" ".join(words)])[0], (
+    assert not rewards.grammar_reward([CAST], [" ".join(words)])[0], (
         "that is a review: the grammar can derive it. The exercise wants what is none."
     )
     return " ".join(words)
@@ -543,7 +543,7 @@ def _a_text_that_is_no_review(text: Any) -> str:
 
 def _reviews_of_the_cast() -> list[str]:
     """Completions that the grammar can derive: 200 drawn, and some that praise on and on."""
-    drawn = REVIEWS.sample(200, torch.Generator().manual_seed(6), prefix="the cast")
+    drawn = REVIEWS.sample(200, torch.Generator().manual_seed(6), prefix=CAST)
     honest = [each.strip() for each in drawn if len(each.split()) <= 31]
     return honest + [" ".join(["was good", *["and the film was good"] * n, "."]) for n in range(6)]
 

@@ -41,16 +41,7 @@ def run(files: tuple[str, ...]) -> Recorder:
     without = [
         f"-pno:{name}" for name in ("cacheprovider", "xdist", "nbval", "unraisableexception")
     ]
-    options = [
-        "-x",
-        "-q",
-        "--import-mode=importlib",
-        "--no-header",
-        "--no-summary",
-        *without,
-        "-o",
-        "addopts=",
-    ]
+    options = ["-x", "-q", "--no-header", "--no-summary", *without]
     pytest.main([*options, *(str(TESTS / file) for file in files)], plugins=[recorder])
     return recorder
 
