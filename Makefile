@@ -1,29 +1,32 @@
 # Two commands: `make lab` opens the course, `make test` runs every test.
 PYTHON ?= python3
 BIN := .venv/bin
+# Of this folder: an environment that came along with a copy, or stayed behind in a folder that was
+# renamed, points to another place.
+READY := .venv/.installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 
 .PHONY: lab class test notebooks figures lint pretrain bench clean
 
-lab: .venv/.installed       ## open the course in JupyterLab
+lab: $(READY)       ## open the course in JupyterLab
 	$(BIN)/python tools/lab.py
 
-class: .venv/.installed     ## the same without outputs and with larger figures, for a lecture
+class: $(READY)     ## the same without outputs and with larger figures, for a lecture
 	$(BIN)/python tools/lab.py --class
 
-test: .venv/.installed      ## run every test and print a summary
+test: $(READY)      ## run every test and print a summary
 	$(BIN)/python tools/run_tests.py
 
-notebooks: .venv/.installed ## rebuild and execute every notebook from its text in course/
+notebooks: $(READY) ## rebuild and execute every notebook from its text in course/
 	$(BIN)/python -m tools.build_notebooks
 
-figures: .venv/.installed   ## write figures/ from the executed notebooks, and film the laboratory
+figures: $(READY)   ## write figures/ from the executed notebooks, and film the laboratory
 	$(BIN)/python -m tools.make_figures
 	$(BIN)/python -m course.ch07_language_model.film
 
-lint: .venv/.installed      ## style, format, types
+lint: $(READY)      ## style, format, types
 	$(BIN)/python tools/run_tests.py lint
 
-pretrain: .venv/.installed  ## rebuild the shipped language model (about a minute)
+pretrain: $(READY)  ## rebuild the shipped language model (about a minute)
 	$(BIN)/python tools/pretrain.py
 
 bench: .venv/.bench         ## measure the training loop beside TRL (about 15 minutes)
@@ -32,11 +35,11 @@ bench: .venv/.bench         ## measure the training loop beside TRL (about 15 mi
 clean:
 	rm -rf .venv build *.egg-info
 
-.venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
-.venv/.bench: .venv/.installed
+.venv/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@

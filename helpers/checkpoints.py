@@ -8,6 +8,7 @@ are only whole ones. Nothing is pickled.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from helpers import models, settings
+from helpers import identity, models, settings
 from helpers.models import LanguageModel
 
 KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
@@ -36,6 +37,7 @@ FREE_TO_CHANGE = {  # settings that a resumed run may have changed: they change 
     "graph_decode",
     "compact_below",
 }
+MOMENTS = {"exp_avg", "exp_avg_sq", "step"}  # what AdamW keeps of each weight
 
 
 @dataclass
@@ -63,7 +65,13 @@ class State:
         return State(optimizer, torch.Generator().manual_seed(seed).get_state())
 
 
-def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
+def save(
+    state: State,
+    lm: LanguageModel,
+    folder: Path,
+    config: Any,
+    run: dict[str, str] | None = None,
+) -> Path:
     """Write one checkpoint, and remove all but the newest `KEEP`.
 
     Args:
@@ -71,6 +79,7 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
         lm: its weights.
         folder: of the run; made if it is missing.
         config: a dataclass of plain values.
+        run: what else decides it, `identity.of_run`.
     Returns:
         The checkpoint's folder.
     Raises:
@@ -81,9 +90,9 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
     try:
         temporary.mkdir(parents=True)
         models.save(lm, temporary)
-        _check_names(temporary, lm.model)
-        save_file(_tensors(state, lm.model), temporary / "training.safetensors")
-        about = {"step": state.step, "config": dataclasses.asdict(config)}
+        tensors = _tensors(state, lm.model) | _own_weights(temporary, lm.model)
+        save_file(tensors, temporary / "training.safetensors")
+        about = {"step": state.step, "config": dataclasses.asdict(config), "run": run or {}}
         _write_about(temporary, about)
         if final.exists():  # an interrupt came after it was renamed, before that was noted
             _remove(final)
@@ -105,7 +114,13 @@ def save(state: State, lm: LanguageModel, folder: Path, config: Any) -> Path:
     return final
 
 
-def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
+def resume(
+    state: State,
+    model: nn.Module,
+    folder: Path,
+    config: Any,
+    run: dict[str, str] | None = None,
+) -> None:
     """Go on from the newest checkpoint of a folder, if there is one.
 
     Args:
@@ -113,6 +128,7 @@ def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
         model: its weights are replaced.
         folder: of the run; need not exist.
         config: must be the one of the run, but for `steps` and what changes no number.
+        run: likewise what else decides it, `identity.of_run`.
     Raises:
         ValueError: the newest checkpoint is damaged, or of another run. Nothing was changed.
     """
@@ -123,9 +139,15 @@ def resume(state: State, model: nn.Module, folder: Path, config: Any) -> None:
         newest = found[-1]
         about = _read_about(newest, found[:-1])
         _check_same_run(newest, about["config"], dataclasses.asdict(config))
-        weights = load_file(newest / "model.safetensors")
-        tensors = load_file(newest / "training.safetensors")
+        _check_same_texts_and_weights(newest, about.get("run", {}), run or {})
+        tensors = _read_tensors(newest / "training.safetensors")
+        weights = {
+            name.removeprefix(OWN): tensors.pop(name)
+            for name in list(tensors)
+            if name.startswith(OWN)
+        } or _read_tensors(newest / "model.safetensors")
         _check_fits(newest, weights, model)
+        _check_state(newest, int(about["step"]), tensors, state, model)
         model.load_state_dict(weights, strict=False)  # tied weights are stored once
         _fill(state, tensors, model)
         state.step = state.saved_step = int(about["step"])
@@ -152,12 +174,76 @@ def _tensors(state: State, model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+OWN = "weights/"  # before the names of weights that the model's folder stores under other ones
+
+
+def _own_weights(folder: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Weights that the saved folder does not hold under their own names, by `OWN` and theirs.
+
+    The library renames or stacks the weights of some architectures (Pythia, mixtures of experts),
+    cuts large models into several files, and of an adapter stores what was added alone: then
+    what a run moves is kept a second time, as it is here.
+    """
+    path = folder / "model.safetensors"
+    stored: set[str] = set()
+    if path.is_file():
+        with safe_open(path, framework="pt") as file:
+            stored = set(file.keys())
+    weights = dict(model.named_parameters())  # of tied weights, only the first
+    if weights.keys() <= stored:
+        return {}
+    if hasattr(model, "peft_config"):  # the model that it changes is found by its name
+        weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    return {f"{OWN}{name}": weight.detach().contiguous() for name, weight in weights.items()}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # SafetensorError is no ValueError, nor is a missing file
+        raise ValueError(
+            f"{path} could not be read ({type(error).__name__}: {error!s:.200})."
+        ) from error
+
+
+def _check_state(
+    newest: Path, step: int, tensors: dict[str, Tensor], state: State, model: nn.Module
+) -> None:
+    """Refuse what does not fit these weights: a fused optimizer would write beyond its tensors."""
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+    wanted["chance"] = (tuple(state.chance.shape), state.chance.dtype)
+    if step or any(name.startswith("moments/") for name in tensors):
+        for name, weight in learned.items():
+            for kind in MOMENTS:
+                single = kind == "step"
+                shape = () if single else tuple(weight.shape)
+                wanted[f"moments/{kind}/{name}"] = (
+                    shape,
+                    torch.float32 if single else weight.dtype,
+                )
+    here = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    memory = {name: here.pop(name) for name in list(here) if name.startswith("memory/")}
+    wrong = [name for name in wanted.keys() | here.keys() if wanted.get(name) != here.get(name)]
+    for name, (shape, dtype) in memory.items():
+        fits = {"memory/mean": len(shape) == 0, "memory/values": len(shape) == 2}.get(name, False)
+        if not fits or not dtype.is_floating_point or not bool(tensors[name].isfinite().all()):
+            wrong.append(name)
+    if wrong:
+        name = min(wrong)
+        there, ours = (here | memory).get(name, "missing"), wanted.get(name, "otherwise")
+        raise ValueError(
+            f"{newest}: the state of the training does not fit this model: {name} is {there} "
+            f"there and must be {ours} here. Choose another folder, or start from its weights "
+            "with models.load."
+        )
+
+
 def _fill(state: State, tensors: dict[str, Tensor], model: nn.Module) -> None:
     state.chance = tensors["chance"]
-    device = next(model.parameters()).device
     weights = dict(model.named_parameters())
     state.memory = {
-        name.partition("/")[2]: tensor.to(device)
+        name.partition("/")[2]: tensor.double()
         for name, tensor in tensors.items()
         if name.startswith("memory/")
     }
@@ -236,7 +322,9 @@ def _check_same_run(newest: Path, known: dict[str, Any], wanted: dict[str, Any])
 def _check_fits(newest: Path, weights: dict[str, Tensor], model: nn.Module) -> None:
     stored = {name: (tuple(w.shape), w.dtype) for name, w in weights.items()}
     here = {name: (tuple(w.shape), w.dtype) for name, w in model.state_dict().items()}
-    needed = {name for name, _ in model.named_parameters()}  # of tied weights, only the first
+    needed = {name for name, p in model.named_parameters() if p.requires_grad}
+    if not hasattr(model, "peft_config"):  # an adapter is stored without what it changes
+        needed = {name for name, _ in model.named_parameters()}  # of tied weights, only the first
     wrong = [name for name in here if stored.get(name, here[name]) != here[name]]
     wrong += [name for name in here if name in needed and name not in stored]
     wrong += [name for name in stored if name not in here]
@@ -248,19 +336,15 @@ def _check_fits(newest: Path, weights: dict[str, Tensor], model: nn.Module) -> N
         )
 
 
-def _check_names(folder: Path, model: nn.Module) -> None:
-    """Refuse now what could not be read back: some models are stored under other names."""
-    path = folder / "model.safetensors"
-    stored: set[str] = set()
-    if path.is_file():
-        with safe_open(path, framework="pt") as file:
-            stored = set(file.keys())
-    missing = [name for name, _ in model.named_parameters() if name not in stored]
-    if missing:
+def _check_same_texts_and_weights(
+    newest: Path, known: dict[str, str], wanted: dict[str, str]
+) -> None:
+    changed = identity.differences(known, wanted)
+    if changed:
         raise ValueError(
-            f"{type(model).__name__} does not store its weights under their own names in one file "
-            f"({missing[0]} is not in {path.name}), so that a run could not go on from it. Train "
-            "it without a folder, or save it yourself"
+            f"{newest} is of another run: not the same {', nor the same '.join(changed)}. Choose "
+            "another folder, start from its weights with models.load, or go on all the same with "
+            f"changed={changed}."
         )
 
 
@@ -293,5 +377,8 @@ def _force_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # network and FUSE file systems cannot do this with a folder
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)

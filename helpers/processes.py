@@ -4,6 +4,7 @@ The gradient is a sum over completions, so each process can have a part of them,
 is divided by is the number of all, and what a group is compared with stays together.
 """
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +44,9 @@ class Processes:
         Returns:
             (n · count, ...) float or integer, as it was.
         """
-        return self.accelerator.gather(mine) if self.accelerator else mine
+        if self.accelerator is None:
+            return mine
+        return self.accelerator.gather(mine.to(self.accelerator.device)).to(mine.device)
 
     def add(self, mine: Tensor) -> Tensor:
         """The sum over all processes.
@@ -53,7 +56,9 @@ class Processes:
         Returns:
             (...) float.
         """
-        return self.accelerator.reduce(mine, "sum") if self.accelerator else mine
+        if self.accelerator is None:
+            return mine
+        return self.accelerator.reduce(mine.to(self.accelerator.device), "sum").to(mine.device)
 
     def columns(self, mine: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """`gather` for several columns of numbers at once.
@@ -69,18 +74,23 @@ class Processes:
             table = self.gather(table.to(device)).cpu()
         return dict(zip(mine, table.unbind(1), strict=True))
 
-    def check_same(self, number: int, device: torch.device) -> None:
-        """Refuse to begin at different steps.
+    def check_same(self, mine: dict[str, str], device: torch.device) -> None:
+        """Refuse to begin where processes are not parts of one run.
 
         Args:
-            number: of this process's step.
+            mine: what must be the same, name → value or digest; the same names in all.
             device: on which processes talk.
         Raises:
-            ValueError: another process begins elsewhere.
+            ValueError: another process has something else; the message names it.
         """
-        numbers = self.gather(torch.tensor([number], device=device)).tolist()
-        if len(set(numbers)) > 1:
-            raise ValueError(
-                f"the processes would begin at the steps {numbers}: do all see the same folder of "
-                "checkpoints?"
-            )
+        numbers = [
+            int.from_bytes(hashlib.sha256(value.encode()).digest()[:7]) for value in mine.values()
+        ]
+        table = self.gather(torch.tensor([numbers], device=device))  # (count, names)
+        for name, column in zip(mine, table.T.tolist(), strict=True):
+            if len(set(column)) > 1:
+                raise ValueError(
+                    f"the processes would begin with different {name}: process {self.rank} has "
+                    f"{mine[name]!r:.200}. Load or draw the same in each, and let all see the same "
+                    "folder of checkpoints."
+                )

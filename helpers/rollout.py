@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers import decoding, logprobs, models
+from helpers import decoding, logprobs, models, probe
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,22 @@ def sample(
     model: nn.Module,
     prompt_ids: Tensor,
     prompt_mask: Tensor,
-    settings: SamplingSettings,
+    settings: SamplingSettings | None = None,
     *,
     generator: torch.Generator | None = None,
     uniforms: Tensor | None = None,
     decoder: decoding.Decoder | None = None,
     compact_below: float = 0.75,
+    **fields: Any,
 ) -> RolloutBatch:
-    """Sample completions token by token, with a key-value cache.
+    """Sample completions token by token: with a key-value cache, where that changes no number.
 
     Args:
         model: any causal LM of `transformers`. Sampled in eval mode; its mode is restored.
         prompt_ids: (P', P) integer, padded on the left.
         prompt_mask: (P', P) bool, False on padding.
         settings: the distribution, the limit, the size of a group.
+        fields: instead of `settings`, its fields by name: `eos_ids=(2,), max_new_tokens=8`.
         generator: the only source of chance: `uniforms` are drawn from it.
         uniforms: instead of a generator, (B, max_new_tokens) float64 in [0, 1): the number
             that draws token t of row i, whatever the other rows do.
@@ -87,8 +89,10 @@ def sample(
         B = P'·group_size completions; T is the longest one's length.
     Raises:
         ValueError: a setting is out of range, prompts are not padded on the left, prompt plus
-            limit exceed the context, or the model keeps no key-value cache.
+            limit exceed the context, the model is no causal language model (`helpers.probe`), or
+            its logits are not finite.
     """
+    settings = _chosen(settings, fields)
     _check_prompts(prompt_ids, prompt_mask, settings.eos_ids)
     check_limits(
         models.context_length(model),
@@ -104,16 +108,29 @@ def sample(
     if uniforms is None:
         uniforms = draw_uniforms(shape, generator)
     uniforms = _on(uniforms, prompt_ids.device)
+    way = probe.reading(model)
     was_training = model.training
     model.eval()
     try:
-        if decoder is None:
+        if decoder is not None:
+            written = decoder.decode(prompt_ids, prompt_mask, settings, uniforms, draw)
+        elif way.cached and way.together(prompt_mask):
             written = _decode(model, prompt_ids, prompt_mask, settings, uniforms, compact_below)
         else:
-            written = decoder.decode(prompt_ids, prompt_mask, settings, uniforms, draw)
+            written = _decode_whole(model, prompt_ids, prompt_mask, settings, uniforms)
     finally:
         model.train(was_training)
-    return pack(prompt_ids, prompt_mask, *written, settings.eos_ids, settings.group_size)
+    batch = pack(prompt_ids, prompt_mask, *written, settings.eos_ids, settings.group_size)
+    _check_finite(batch)
+    return batch
+
+
+def _chosen(settings: SamplingSettings | None, fields: dict[str, Any]) -> SamplingSettings:
+    if settings is None:
+        return SamplingSettings(**fields)
+    if fields:
+        raise ValueError(f"pass settings, or its fields {sorted(fields)} by name, and not both.")
+    return settings
 
 
 def draw_uniforms(shape: tuple[int, int], generator: torch.Generator | None) -> Tensor:
@@ -150,7 +167,8 @@ def check_limits(
     if context is not None and prompt_tokens + max_new_tokens > context:
         raise ValueError(
             f"{prompt_tokens} prompt tokens and up to {max_new_tokens} new ones do not fit "
-            f"the model's context of {context}. Shorten the prompt or lower max_new_tokens to "
+            f"the model's context of {context}, beyond which its positions are not defined or "
+            f"change. Shorten the prompt or lower max_new_tokens to "
             f"{max(0, context - prompt_tokens)}."
         )
 
@@ -180,8 +198,7 @@ def _decode(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, their log-probabilities and the entropies: (B, limit) each; junk after an end."""
     device, (count, limit) = prompt_ids.device, uniforms.shape
-    eos = torch.tensor(settings.eos_ids, dtype=prompt_ids.dtype, device=device)
-    written = torch.zeros(count, limit, dtype=prompt_ids.dtype, device=device)
+    written, eos = _empty(prompt_ids, settings, uniforms)
     cache = decoding.new_cache(model, room=prompt_ids.shape[1] + limit)
     logits = models.forward(
         model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -211,6 +228,52 @@ def _decode(
                 model, token.unsqueeze(1), mask, past_key_values=cache, use_cache=True
             ).logits[:, -1]  # with a cache, only the new token is fed
     return written, numbers[0], numbers[1]
+
+
+def _decode_whole(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    settings: SamplingSettings,
+    uniforms: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_decode`, without a cache: every text is read whole for each of its tokens."""
+    written, eos = _empty(prompt_ids, settings, uniforms)
+    ids = prompt_ids.repeat_interleave(settings.group_size, dim=0)  # (B, P + t)
+    mask = prompt_mask.repeat_interleave(settings.group_size, dim=0)
+    numbers = torch.zeros(2, *written.shape, dtype=uniforms.dtype, device=ids.device)
+    rows = torch.arange(len(ids), device=ids.device)
+    for t in range(written.shape[1]):
+        logits = read_columns(model, ids, mask, 1)[:, 0]
+        token, logp, entropy = draw(logits, uniforms[rows, t], settings)
+        numbers = numbers.to(logp.dtype)  # the model's, which the first token tells
+        written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
+        alive = (~torch.isin(token, eos)).nonzero().squeeze(1)
+        if not len(alive):
+            break
+        rows, ids, mask = rows[alive], ids[alive], mask[alive]
+        ids = torch.cat([ids, token[alive].unsqueeze(1)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    return written, numbers[0], numbers[1]
+
+
+def _empty(
+    prompt_ids: Tensor, settings: SamplingSettings, uniforms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Room for the tokens (B, limit), and the ids that end a text."""
+    written = torch.zeros(uniforms.shape, dtype=prompt_ids.dtype, device=prompt_ids.device)
+    return written, torch.tensor(settings.eos_ids, dtype=prompt_ids.dtype, device=prompt_ids.device)
+
+
+def _check_finite(batch: RolloutBatch) -> None:
+    """One look per batch: nan would draw the last token of the vocabulary again and again."""
+    good = (batch.old_logprobs.isfinite() & batch.entropies.isfinite()).all(1)
+    if not bool(good.all()):
+        row = int((~good).nonzero()[0, 0])
+        raise ValueError(
+            f"the logits that completion {row} was drawn from are not finite (nan or infinite): "
+            "the weights are damaged, by a step that was too large or by a broken file."
+        )
 
 
 def _on(uniforms: Tensor, device: torch.device) -> Tensor:
@@ -302,29 +365,65 @@ def completion_logprobs(
         (B, T) float, nats, 0 outside the mask; differentiable in the model's weights. With
         top_k or top_p it is −inf for a token that the scoring distribution excludes.
     """
-    width = batch.completion_ids.shape[1]
-    aligned = read(model, batch, logits_to_keep=width).logits[:, -width:]
     logits = logprobs.sampling_logits(
-        at_least_float32(aligned), temperature=temperature, top_k=top_k, top_p=top_p
+        at_least_float32(read(model, batch)), temperature=temperature, top_k=top_k, top_p=top_p
     )
     scores = logprobs.token_logprobs(logits, batch.completion_ids)  # (B, T)
     return scores.masked_fill(~batch.completion_mask, 0.0)
 
 
-def read(model: nn.Module, batch: RolloutBatch, **kwargs: Any) -> Any:
+def read(model: nn.Module, batch: RolloutBatch, *, states: bool = False) -> Tensor:
     """Read every row with its own prompt, without a cache; the last token predicts nothing.
 
     Args:
         model: any causal LM of `transformers`.
         batch: sampled.
-        kwargs: as for `models.forward`.
+        states: return the last hidden states in the place of the logits.
     Returns:
-        The model's output; its last T positions belong to the states that the tokens were
-        drawn in: entry t predicts token t.
+        (B, T, V) float logits, or (B, T, D) states: entry t predicts token t.
     """
     token_ids = torch.cat([batch.prompt_ids, batch.completion_ids[:, :-1]], dim=1)  # (B, P+T-1)
     mask = torch.cat([batch.prompt_mask, batch.completion_mask[:, :-1]], dim=1)
-    return models.forward(model, token_ids, mask, use_cache=False, **kwargs)
+    return read_columns(model, token_ids, mask, batch.completion_ids.shape[1], states=states)
+
+
+def read_columns(
+    model: nn.Module, token_ids: Tensor, mask: Tensor, count: int, *, states: bool = False
+) -> Tensor:
+    """What a model says at the last columns of texts that are padded on the left.
+
+    A model for which filler on the left changes numbers (`probe.Reading.padded`) gets the texts
+    moved to the left, with the filler behind them, where a causal model does not see it.
+
+    Args:
+        model: any causal LM of `transformers`.
+        token_ids: (B, L) integer.
+        mask: (B, L) bool: False on filler, on the left and behind a text's end.
+        count: columns, ≥ 1.
+        states: return the last hidden states in the place of the logits.
+    Returns:
+        (B, count, V) float logits, or (B, count, D) states.
+    """
+    extra: dict[str, Any] = {"use_cache": False}
+    if states:
+        extra |= {"output_hidden_states": True, "logits_to_keep": 1}
+    if probe.reading(model).together(mask):
+        if not states:
+            extra["logits_to_keep"] = count
+        output = models.forward(model, token_ids, mask, **extra)
+        return (output.hidden_states[-1] if states else output.logits)[:, -count:]
+    length = token_ids.shape[1]
+    first = mask.int().argmax(1, keepdim=True)  # (B, 1) column of each text's first token
+    moved = torch.arange(length, device=mask.device) + first  # (B, L) where each is taken from
+    inside = moved < length
+    moved = moved.clamp(max=length - 1)
+    output = models.forward(
+        model, token_ids.gather(1, moved), mask.gather(1, moved) & inside, **extra
+    )
+    said = output.hidden_states[-1] if states else output.logits  # (B, L, ·)
+    wanted = torch.arange(length - count, length, device=mask.device) - first  # (B, count)
+    wanted = wanted.clamp(min=0).unsqueeze(-1).expand(-1, -1, said.shape[-1])
+    return said.gather(1, wanted)
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def _record(records: Iterable[Record], path: Path, about: dict[str, Any]) -> Ite
     try:
         for number, one in enumerate(iterator):
             try:
-                if number == 0:
+                if number == 0 or not path.exists():  # at first, or somebody took it away
                     _begin(path, keep_below=one.step)
                 _append(path, one)
             except BaseException as error:

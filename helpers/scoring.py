@@ -11,12 +11,13 @@ logarithms are noted down as numbers, like R, because the gradient that they car
 zero on average (chapter 05, EGLP).
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from helpers import decoding, kl, logprobs, models, rollout
+from helpers import decoding, kl, logprobs, models, probe, rollout
 from helpers.rollout import RolloutBatch
 
 
@@ -159,12 +160,16 @@ def score(
     if not len(rows):
         return
     shared = None
-    if share_prompts and decoding.has_plain_cache(model):
+    if share_prompts and can_share(model, batch.prompt_mask):
         shared = SharedPrompts(model, batch, rows, group_size=group_size)
     padding = 0 if shared else batch.prompt_ids.shape[1]
     for some in split(batch.lengths[rows], budget=budget, prompt_tokens=padding):
         part = select(batch, rows[some])
-        logits = shared.logits(part, rows[some]) if shared else _plain_logits(model, part)
+        if shared:
+            logits = shared.logits(part, rows[some])
+        else:
+            with _recomputing(model):
+                logits = rollout.read(model, part)
         logits = logprobs.sampling_logits(rollout.at_least_float32(logits), temperature=temperature)
         scores = logprobs.token_logprobs(logits, part.completion_ids)
         yield rows[some], part, logits, scores.masked_fill(~part.completion_mask, 0.0)
@@ -172,10 +177,45 @@ def score(
         shared.backward()
 
 
-def _plain_logits(model: nn.Module, batch: RolloutBatch) -> Tensor:
-    """Every row with its own prompt; no cache."""
-    width = batch.completion_ids.shape[1]
-    return rollout.read(model, batch, logits_to_keep=width).logits[:, -width:]
+def can_share(model: nn.Module, prompt_mask: Tensor) -> bool:
+    """Whether prompts can be read once for their group, and no number changes.
+
+    Args:
+        model: the policy that scores.
+        prompt_mask: (B, P) bool, False on padding.
+    """
+    way = probe.reading(model)
+    saves_memory = torch.is_grad_enabled() and bool(_checkpointed_layers(model))  # no cache then
+    return way.shared and way.together(prompt_mask) and not saves_memory
+
+
+def _checkpointed_layers(model: nn.Module) -> list[nn.Module]:
+    """Layers that `model.gradient_checkpointing_enable()` has told to keep no activations."""
+    return [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) is True]
+
+
+@contextlib.contextmanager
+def _recomputing(model: nn.Module) -> Iterator[None]:
+    """Let gradient checkpointing work in eval mode; the library wants its layers in training.
+
+    Only the layers themselves are put there, not what is inside them, so that nothing drops out.
+    """
+    layers = _checkpointed_layers(model) if torch.is_grad_enabled() else []
+    for layer in layers:
+        rates = {name: x for name, x in vars(layer).items() if "dropout" in name}
+        if any(isinstance(rate, float) and rate > 0 for rate in rates.values()):
+            raise ValueError(
+                f"gradient checkpointing needs training mode, in which {type(layer).__name__} "
+                f"drops out by itself ({rates}). Set its rates to 0, or switch checkpointing off."
+            )
+    before = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer.training = was
 
 
 @torch.no_grad()
@@ -216,7 +256,7 @@ def against_reference(
             budget=budget,
             temperature=temperature,
             share_prompts=share_prompts
-            and all(map(decoding.has_plain_cache, (policy, ref_policy))),
+            and all(can_share(each, batch.prompt_mask) for each in (policy, ref_policy)),
         )
         for model in (policy, ref_policy)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import rollout
+from helpers import models, rollout
 from helpers.models import LanguageModel
 
 
@@ -52,6 +52,7 @@ class Config:
     max_grad_norm: float = 1.0  # a longer gradient is scaled down to this length, which is a bias
     seed: int = 0  # of prompts and tokens
     checkpoint_every: int = 20  # steps
+    keep_special_tokens: bool = False  # in the texts that the reward sees; the end is never there
     # The rest is about speed alone: it changes no number, up to rounding.
     tokens_per_micro_batch: int = 1024  # padding counted; logits take this × vocabulary × 4 bytes
     share_prompts: bool = True  # read a prompt once a pass, not once a completion
@@ -106,7 +107,7 @@ def check(
         )
     if isinstance(prompts, str) or not len(prompts) or not all(isinstance(p, str) for p in prompts):
         raise ValueError(f"prompts must be a list of at least one string, not {prompts!r:.60}.")
-    longest = lm.encode(list(prompts))[0].shape[1]  # refuses prompts that cannot be read
+    longest = max(len(lm.read(prompt)) for prompt in prompts)  # refuses what cannot be read
     rollout.check_limits(lm.context_length, longest, config.max_new_tokens, config.group_size)
     learned = [p for p in lm.model.parameters() if p.requires_grad]
     if not learned:
@@ -158,7 +159,7 @@ def _check_reference(lm: LanguageModel, ref_policy: LanguageModel) -> None:
             f"{f', first at {word!r}' if word else ''}: a KL needs one set of tokens. Take a "
             "reference with the policy's tokenizer."
         )
-    widths = [each.model.config.vocab_size for each in (lm, ref_policy)]
+    widths = [models.text_config(each.model).vocab_size for each in (lm, ref_policy)]
     if widths[0] != widths[1]:
         raise ValueError(
             f"the policy has {widths[0]} logits and ref_policy {widths[1]}: a KL needs one set of "
@@ -211,7 +212,6 @@ def call_reward(
     completions: Sequence[str],
     *,
     step: int,
-    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Call the reader's function, and refuse what cannot be a reward.
 
@@ -220,26 +220,27 @@ def call_reward(
         prompts: (B,); the function gets a copy.
         completions: (B,); likewise.
         step: for messages.
-        dtype: of the result; a number that it cannot hold is refused.
     Returns:
-        (B,) float.
+        (B,) float64, on the CPU.
     Raises:
         ValueError: not one finite number for each completion.
     """
     count = len(completions)
     with torch.no_grad(), torch.autocast("cuda", enabled=False):  # a reward may be a model
-        got = reward(list(prompts), list(completions))
+        try:
+            got = reward(list(prompts), list(completions))
+        except StopIteration as error:  # in a generator it would end the run without a word
+            raise ValueError(f"step {step}: the reward function raised StopIteration.") from error
     wanted = f"step {step}: the reward function must return one number for each of the {count} "
     try:
         rewards = torch.as_tensor(got, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{wanted}completions; it returned {got!r:.80} ({error}).") from error
     if rewards.shape != (count,):
         raise ValueError(f"{wanted}completions; it returned the shape {tuple(rewards.shape)}.")
-    for row in (~rewards.to(dtype).isfinite()).nonzero()[:1, 0].tolist():
+    for row in (~rewards.isfinite()).nonzero()[:1, 0].tolist():
         raise ValueError(
-            f"{wanted}completions, all finite in {str(dtype).removeprefix('torch.')}; "
-            f"it returned {float(rewards[row])} for completion {row}: "
-            f"prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
+            f"{wanted}completions, all finite; it returned {float(rewards[row])} for completion "
+            f"{row}: prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
         )
-    return rewards.to(dtype)
+    return rewards

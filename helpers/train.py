@@ -9,9 +9,12 @@ Left out of what is usual at full size: several updates on one batch, and with t
 clipping (PPO, GRPO); learning-rate schedules; weights sharded over devices.
 """
 
+import atexit
+import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,9 @@ from helpers import (
     advantages,
     checkpoints,
     decoding,
+    identity,
     losses,
+    probe,
     rollout,
     scoring,
     settings,
@@ -38,6 +43,9 @@ from helpers.settings import Config, Reward
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+# Nats between log π at sampling and at scoring that rounding explains, by the kind of arithmetic.
+MOST_MISMATCH = {"float64": 1e-6, "float32": 0.01, "autocast": 2.0}
+
 
 def train(
     lm: LanguageModel,
@@ -48,6 +56,7 @@ def train(
     ref_policy: LanguageModel | None = None,
     folder: str | Path | None = None,
     accelerator: "Accelerator | None" = None,
+    changed: Collection[str] = (),
 ) -> Iterator[Record]:
     """Train a language model in place, one step for each record that is asked for.
 
@@ -62,11 +71,14 @@ def train(
         config: None takes the defaults.
         ref_policy: π_ref, frozen, with the same vocabulary; needed if kl_coef is not 0. With
             kl_coef 0 the KL is measured only.
-        folder: where checkpoints go. If it holds one, the run goes on from there; that prompts
-            and reward are still the same is yours to see to.
+        folder: where checkpoints go. If it holds one, the run goes on from there, and must be the
+            same in all that decides its numbers: settings, prompts, reward function, reference,
+            end tokens, trainable weights. While this run is open no other can have the folder.
         accelerator: of `accelerate launch`; the model itself need not be prepared. The prompts
             of a step are divided between the processes, groups stay whole, and the update is
             that of one process. All must see the same folder.
+        changed: what may differ from the run in the folder all the same, in the words of the
+            refusal: "reward function", if it was repaired.
     Returns:
         An iterator of records.
     Raises:
@@ -76,13 +88,53 @@ def train(
     Source: chapter 07, eq. (7.2).
     """
     loop = Loop(lm, prompts, reward, config or Config(), ref_policy, accelerator)
+    if folder is None and loop.processes.count == 1:
+        return _run(loop, None, {}, None)
+    run, place, lock = identity.of_run(lm, prompts, reward, ref_policy), None, None
+    if not set(changed) <= run.keys():
+        raise ValueError(f"changed is {changed!r}, and may name some of {', '.join(run)}")
     if folder is not None:
-        checkpoints.resume(loop.state, lm.model, Path(folder), loop.config)
-        loop.processes.check_same(loop.state.step, lm.model.device)
-    return _run(loop, Path(folder) if folder is not None and loop.processes.rank == 0 else None)
+        place = Path(folder)
+        if loop.processes.rank == 0 and not place.is_file():
+            lock = identity.Lock(place)
+        try:
+            checkpoints.resume(
+                loop.state,
+                lm.model,
+                place,
+                loop.config,
+                {name: digest for name, digest in run.items() if name not in changed},
+            )
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+    loop.processes.check_same(
+        run
+        | {"step to begin with": str(loop.state.step), "weights": identity.of_model(lm.model)}
+        | {"settings": repr(loop.config)},
+        lm.model.device,
+    )
+    records = _run(loop, place if loop.processes.rank == 0 else None, run, lock)
+    _OPEN.add(records)
+    return records
 
 
-def _run(loop: "Loop", folder: Path | None) -> Iterator[Record]:
+_OPEN: "weakref.WeakSet[Iterator[Record]]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_open_runs() -> None:
+    """A run that still has a name when the script ends saves its last step now: later nothing
+    can be imported any more."""
+    for records in list(_OPEN):
+        with contextlib.suppress(Exception):
+            records.close()  # type: ignore[attr-defined]
+
+
+def _run(
+    loop: "Loop", folder: Path | None, run: dict[str, str], lock: identity.Lock | None
+) -> Iterator[Record]:
     """Steps and checkpoints. The first checkpoint is from before the first step.
 
     A record is handed out before the checkpoint that follows it: whoever writes records down has
@@ -92,7 +144,7 @@ def _run(loop: "Loop", folder: Path | None) -> Iterator[Record]:
     def save() -> None:
         state = loop.state
         if folder is not None and state.between_steps and state.saved_step != state.step:
-            checkpoints.save(state, loop.lm, folder, loop.config)
+            checkpoints.save(state, loop.lm, folder, loop.config, run)
 
     if folder is not None:
         checkpoints.clear(folder)
@@ -103,11 +155,19 @@ def _run(loop: "Loop", folder: Path | None) -> Iterator[Record]:
             if loop.state.step % loop.config.checkpoint_every == 0:
                 save()
     finally:
-        save()
+        try:
+            save()
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 class Loop:
     """One step after another. `train` wraps it; chapter 07 takes it apart."""
+
+    # Nats; a larger mismatch stops the run, for who is scored is not who sampled. None: what
+    # rounding explains, `MOST_MISMATCH`; math.inf never stops.
+    most_mismatch: float | None = None
 
     def __init__(
         self,
@@ -140,7 +200,9 @@ class Loop:
         # AdamW with weight_decay=0, and the state of the generator that all chance comes from.
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
         self.decoder: decoding.Decoder | None = None
-        if config.graph_decode and lm.model.device.type == "cuda" and decoding.supported(lm.model):
+        way = probe.reading(lm.model)  # refuses what is no policy
+        on_gpu = config.graph_decode and lm.model.device.type == "cuda"
+        if on_gpu and way.cached and way.padded and decoding.supported(lm.model):
             self.decoder = decoding.Decoder(lm.model)
 
     def step(self) -> Record:
@@ -150,30 +212,34 @@ class Loop:
             ValueError: see `train`.
         """
         started, state = time.perf_counter(), self.state
+        self.lm.model.eval()  # whatever a reader's code did in between
         generator = torch.Generator()
         generator.set_state(state.chance)
         try:
-            with _autocast(self.lm):
+            with torch.enable_grad(), _autocast(self.lm):
                 asked, batch, completions = self.write(generator)
                 paid, token_rewards, divergences = self.judge(asked, batch, completions)
                 judged, memory = self.compare(batch, token_rewards)
+                _check_advantages(state.step, judged, asked, completions, paid)
                 gaps = self.credit(batch, judged)
+            seen = {  # (B,) each
+                "reward": paid,
+                "entropy": batch.entropies.sum(1),
+                "nll": -batch.old_logprobs.sum(1),
+                "kl": divergences.sum(1),
+                "length": batch.lengths,
+                "finished": batch.finished,
+                "silent": (judged == 0).reshape(len(paid), -1).all(1),
+                "mismatch": gaps,
+            }
+            rows = self.processes.columns(seen, self.lm.model.device)  # of all processes
+            _check_mismatch(self, float(rows["mismatch"].max()), batch)
             norm = self.uphill()
         except Exception as error:
             if state.between_steps:
                 error.add_note(f"In step {state.step}. The weights are those before it.")
             raise
-        seen = {  # (B,) each
-            "reward": paid,
-            "entropy": batch.entropies.sum(1),
-            "nll": -batch.old_logprobs.sum(1),
-            "kl": divergences.sum(1),
-            "length": batch.lengths,
-            "finished": batch.finished,
-            "silent": (judged == 0).reshape(len(paid), -1).all(1),
-            "mismatch": gaps,
-        }
-        record = self._record(seen, norm, started, (asked, completions, paid.tolist()))
+        record = self._record(rows, norm, started, (asked, completions, paid.tolist()))
         chance = generator.get_state()
         # In one statement, after which the step counts: a checkpoint must not hold half of it.
         state.step, state.memory, state.chance, state.between_steps = (
@@ -186,13 +252,12 @@ class Loop:
 
     def _record(
         self,
-        seen: dict[str, Tensor],
+        rows: dict[str, Tensor],
         norm: float,
         started: float,
         texts: tuple[list[str], list[str], list[float]],
     ) -> Record:
         """The means of what all processes have seen, and the texts of this one."""
-        rows = self.processes.columns(seen, self.lm.model.device)
         numbers: dict[str, Any] = {name: float(row.mean()) for name, row in rows.items()}
         numbers["mismatch"] = float(rows["mismatch"].max())
         seconds = time.perf_counter() - started
@@ -216,6 +281,8 @@ class Loop:
             generator: the source of all chance in a step, the same in every process.
         Returns:
             (B,) prompts, the batch, and (B,) completions as text, of this process.
+        Raises:
+            ValueError: the logits are not finite. The message names the step.
         """
         config = self.config
         drawn: list[int] = []
@@ -225,21 +292,28 @@ class Loop:
         count = config.prompts_per_step * config.group_size
         uniforms = rollout.draw_uniforms((count, config.max_new_tokens), generator)
         mine = [self.prompts[i] for i in self.processes.share(drawn)]
-        batch = rollout.sample(
-            self.lm.model,
-            *self.lm.encode(mine),
-            SamplingSettings(
-                self.lm.eos_ids,
-                config.max_new_tokens,
-                group_size=config.group_size,
-                temperature=config.temperature,
-            ),
-            uniforms=self.processes.share(uniforms),
-            decoder=self.decoder,
-            compact_below=config.compact_below,
+        chosen = SamplingSettings(
+            self.lm.eos_ids,
+            config.max_new_tokens,
+            group_size=config.group_size,
+            temperature=config.temperature,
         )
+        try:
+            batch = rollout.sample(
+                self.lm.model,
+                *self.lm.encode(mine),
+                chosen,
+                uniforms=self.processes.share(uniforms),
+                decoder=self.decoder,
+                compact_below=config.compact_below,
+            )
+        except ValueError as error:
+            raise ValueError(f"step {self.state.step}: {error}") from error
         asked = [prompt for prompt in mine for _ in range(config.group_size)]
-        return asked, batch, self.lm.decode(batch.completion_ids, batch.lengths)
+        completions = self.lm.decode(
+            batch.completion_ids, batch.lengths, special_tokens=config.keep_special_tokens
+        )
+        return asked, batch, completions
 
     def judge(
         self, asked: list[str], batch: RolloutBatch, completions: list[str]
@@ -252,14 +326,13 @@ class Loop:
             completions: (B,) as text.
         Returns:
             paid (B,), reward units: R; token_rewards (B, T), reward units: R on the last token
-            and penalties on all; divergences (B, T), nats, nan without a reference.
+            and penalties on all; both in float64 on the CPU, since what a group shares is still to
+            be subtracted. divergences (B, T), nats, nan without a reference.
         Raises:
             ValueError: the reward is not B finite numbers.
         """
+        paid = settings.call_reward(self.reward, asked, completions, step=self.state.step)  # (B,)
         penalties = torch.zeros_like(batch.old_logprobs)
-        paid = settings.call_reward(
-            self.reward, asked, completions, step=self.state.step, dtype=penalties.dtype
-        ).to(penalties.device)  # (B,)
         divergences = torch.full_like(penalties, torch.nan)
         if self.ref_policy is not None:
             ref_logprobs, divergences = scoring.against_reference(
@@ -273,7 +346,9 @@ class Loop:
             )
             # The sampler's own log-probabilities: what was drawn was drawn from them.
             penalties = self.config.kl_coef * (batch.old_logprobs - ref_logprobs)
-        token_rewards = scoring.token_rewards(paid, penalties, batch.completion_mask)
+        token_rewards = scoring.token_rewards(
+            paid, penalties.cpu().double(), batch.completion_mask.cpu()
+        )
         return paid, token_rewards, divergences
 
     def compare(
@@ -283,10 +358,10 @@ class Loop:
 
         Args:
             batch: what was written.
-            token_rewards: (B, T) float, reward units.
+            token_rewards: (B, T) float64, reward units, on the CPU.
         Returns:
-            advantages, (B,) one a completion, or (B, T) one a token; and what the baseline
-            remembers for the next batch, which this one must not see.
+            advantages, (B,) one per completion, or (B, T) one per token, as the model's numbers
+            are; and what the baseline remembers for the next batch, which this one must not see.
         """
         config, memory = self.config, self.state.memory
         if config.baseline == "learned_value":
@@ -299,14 +374,16 @@ class Loop:
                 budget=config.tokens_per_micro_batch,
             )
             sums = self.processes.add(sums)
-            return judged, {"values": value_head.learn(memory.get("values"), sums)}
+            return judged.to(batch.old_logprobs), {
+                "values": value_head.learn(memory.get("values"), sums)
+            }
         groups = self.processes.gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
         level: Tensor | float = config.constant if config.baseline == "constant" else 0.0
         if config.baseline == "running_mean":  # one for all prompts
             level = memory.get("mean", level)
             memory = {"mean": advantages.running_mean(memory.get("mean"), groups)}
         judged = advantages.compare(config.baseline, groups, level=level)
-        return self.processes.share(judged.reshape(-1)), memory
+        return self.processes.share(judged.reshape(-1)).to(batch.old_logprobs), memory
 
     def credit(self, batch: RolloutBatch, judged: Tensor) -> Tensor:
         """Leave in `.grad` minus the estimate of ∇J, summed over micro-batches and processes.
@@ -357,15 +434,19 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.max_grad_norm)
         if not bool(norm.isfinite()):
             lengths = {
-                name: float(p.grad.norm())
+                name: float(p.grad.double().norm())  # in float32 the squares would overflow
                 for name, p in self.lm.model.named_parameters()
                 if p.grad is not None
             }
             bad = [name for name, length in lengths.items() if not math.isfinite(length)]
+            longest = max(lengths, key=lambda name: lengths[name])
+            what = f"the gradient is too long for float32 (in {longest}: {lengths[longest]:.1e})"
+            for name in bad[:1]:
+                what = f"the gradient is not finite in {len(bad)} of {len(lengths)} tensors, first"
+                what += f" in {name}"
             raise ValueError(
-                f"step {self.state.step}: the gradient is not finite in {len(bad)} of "
-                f"{len(lengths)} tensors, first in {(bad or list(lengths))[0]}. Lower lr "
-                f"({self.config.lr}), or look at the size of the rewards."
+                f"step {self.state.step}: {what}. Look at the size of the rewards, or lower lr "
+                f"({self.config.lr})."
             )
         self.state.between_steps = False  # until the step counts
         self.state.optimizer.step()  # Adam goes on along past gradients even where this one is 0
@@ -379,3 +460,34 @@ def _autocast(lm: LanguageModel) -> AbstractContextManager:
     """bfloat16 on CUDA, where matrix products are faster in it; a CPU is slower."""
     device = lm.model.device.type
     return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
+
+
+def _check_advantages(
+    step: int, judged: Tensor, asked: list[str], completions: list[str], paid: Tensor
+) -> None:
+    """Name the text whose advantage the arithmetic of the model cannot hold."""
+    if not bool(judged.isfinite().all()):
+        row = int(paid.abs().argmax())
+        raise ValueError(
+            f"step {step}: an advantage is not finite in "
+            f"{str(judged.dtype).removeprefix('torch.')}. The largest reward is "
+            f"{float(paid[row])} for completion {row}: prompt {asked[row]!r:.60}, completion "
+            f"{completions[row]!r:.120}. Scale the rewards down."
+        )
+
+
+def _check_mismatch(loop: Loop, mismatch: float, batch: RolloutBatch) -> None:
+    """Stop where the policy that is scored is not the one that sampled."""
+    most = loop.most_mismatch
+    if most is None:
+        half = torch.is_autocast_enabled(loop.lm.model.device.type)
+        half = half or loop.lm.model.device.type == "cuda"  # see `_autocast`
+        kind = str(batch.old_logprobs.dtype).removeprefix("torch.")
+        most = MOST_MISMATCH["autocast" if half else kind]
+    if not mismatch <= most:
+        raise ValueError(
+            f"step {loop.state.step}: a token's log-probability at scoring differs from that "
+            f"at sampling by {mismatch:.3g} nats, more than rounding ({most:g}): the policy "
+            "that is scored is not the one that sampled. Did something change the model in "
+            "between, such as another temperature, dropout, or weights that were moved?"
+        )

@@ -30,9 +30,8 @@ def features(model: nn.Module, batch: RolloutBatch, *, budget: int = 4096) -> Te
     prompt_tokens = batch.prompt_ids.shape[1]
     for rows in scoring.split(batch.lengths, budget=budget, prompt_tokens=prompt_tokens):
         part = scoring.select(batch, rows)
-        output = rollout.read(model, part, output_hidden_states=True, logits_to_keep=1)
         width = part.completion_ids.shape[1]
-        states = output.hidden_states[-1][:, -width:].to(batch.old_logprobs.dtype)
+        states = rollout.read(model, part, states=True).to(batch.old_logprobs.dtype)
         states = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1)
         if found is None:
             found = states.new_zeros(*batch.completion_ids.shape, states.shape[-1])
@@ -48,8 +47,9 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
         memory: what `learn` returned; None before the first batch.
         states: (B, T, D + 1) float.
     Returns:
-        (B, T) float, reward units; zeros without a memory.
+        (B, T) float64, reward units, on the CPU; zeros without a memory.
     """
+    states = states.cpu().double()
     if memory is None:
         return torch.zeros_like(states[..., 0])
     normal_equations = memory.cpu().double()
@@ -57,8 +57,7 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
     ridge = RIDGE * square.diagonal().mean() * torch.ones(len(square), dtype=square.dtype)
     ridge[-1] = 0.0  # the level is not shrunk: what always pays 3 is worth 3
     weights = torch.linalg.solve(square + ridge.diag(), target)  # (D + 1, 1)
-    with torch.autocast(states.device.type, enabled=False):  # bfloat16 would spoil the fit
-        return (states @ weights.to(states)).squeeze(-1)
+    return (states @ weights).squeeze(-1)
 
 
 def compare(
@@ -75,16 +74,16 @@ def compare(
     Args:
         model: the policy.
         batch: sampled by it.
-        token_rewards: (B, T) float, reward units, 0 outside the mask.
+        token_rewards: (B, T) float64, reward units, 0 outside the mask, on the CPU.
         memory: what `learn` returned.
         lam: λ of `advantages.gae`; 1 is the reward still to go minus V.
         budget: tokens a micro-batch.
     Returns:
-        advantages: (B, T) float, reward units, 0 outside the mask.
-        sums: (D + 1, D + 2) float, for `learn`; add them up over processes.
+        advantages: (B, T) float64, reward units, 0 outside the mask, on the CPU.
+        sums: (D + 1, D + 2) float64, for `learn`; add them up over processes.
     Source: chapter 06, eq. (6.11).
     """
-    states, mask = features(model, batch, budget=budget), batch.completion_mask
+    states, mask = features(model, batch, budget=budget), batch.completion_mask.cpu()
     judged = advantages.gae(token_rewards, predict(memory, states), mask, lam=lam)
     return judged, normal_equations(states, advantages.rewards_to_go(token_rewards, mask), mask)
 
@@ -97,11 +96,11 @@ def normal_equations(states: Tensor, returns: Tensor, completion_mask: Tensor) -
         returns: (B, T) float, reward units: what was still paid from each token on.
         completion_mask: (B, T) bool.
     Returns:
-        (D + 1, D + 2) float.
+        (D + 1, D + 2) float64, on the CPU: a sum of squares in float32 would lose what differs.
     """
-    seen, paid = states[completion_mask], returns[completion_mask]
-    with torch.autocast(states.device.type, enabled=False):
-        return seen.T @ torch.cat([seen, paid.unsqueeze(1)], dim=1)
+    mask = completion_mask.cpu()
+    seen, paid = states.cpu().double()[mask], returns.cpu().double()[mask]
+    return seen.T @ torch.cat([seen, paid.unsqueeze(1)], dim=1)
 
 
 def learn(memory: Tensor | None, of_batch: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
-import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from tqdm.auto import tqdm
 
@@ -30,14 +31,46 @@ def reward_of(name: str) -> settings.Reward:
     if not place:
         raise SystemExit(f"--reward {name!r}: write module:function or file.py:function.")
     if place.endswith(".py"):
-        spec = importlib.util.spec_from_file_location("reward_file", place)
-        if spec is None or spec.loader is None or not Path(place).is_file():
-            raise SystemExit(f"--reward {name!r}: there is no file {place}.")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = module_of_file(Path(place), name)
     else:
         module = importlib.import_module(place)
+    if not callable(getattr(module, function, None)):
+        raise SystemExit(f"--reward {name!r}: {place} has no function {function}.")
     return getattr(module, function)
+
+
+def module_of_file(path: Path, name: str) -> ModuleType:
+    """A reader's file as Python imports one: known by its name, its neighbours within reach.
+
+    Dataclasses and worker processes look a function's module up by name, so it has to be one.
+    """
+    if not path.is_file():
+        raise SystemExit(f"--reward {name!r}: there is no file {path}.")
+    path = path.resolve()
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) != str(path):
+        raise SystemExit(
+            f"--reward {name!r}: a module {path.stem!r} is loaded already ({known!r:.80}). "
+            "Give the file another name."
+        )
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    return importlib.import_module(path.stem)
+
+
+def prompts_of(path: Path) -> list[str]:
+    """One prompt per line, in UTF-8, with or without a byte order mark; empty lines are left out.
+
+    Lines end at newlines alone: U+2028 and its like, which `str.splitlines` cuts at, are text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SystemExit(f"--prompts {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"--prompts {path} is not UTF-8: {error}.") from error
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return [line for line in lines if line.strip()]
 
 
 def options() -> argparse.ArgumentParser:
@@ -54,6 +87,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--reward", default="course.worlds.reviews:sentiment_reward")
     parser.add_argument("--prompts", type=Path, help="a text file, one prompt a line")
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints and records")
+    parser.add_argument(
+        "--changed",
+        action="append",
+        default=[],
+        help="what may differ from the run in the folder, such as 'reward function'",
+    )
     for field in dataclasses.fields(settings.Config):
         kind = type(field.default)
         extra = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
@@ -82,7 +121,7 @@ def main() -> None:
         ref = models.load(args.model, eos_token=args.eos_token, device=device)
     prompts = list(reviews.REVIEW_PROMPTS)
     if args.prompts:
-        prompts = [line for line in args.prompts.read_text().splitlines() if line.strip()]
+        prompts = prompts_of(args.prompts)
     records = train.train(
         lm,
         prompts,
@@ -91,6 +130,7 @@ def main() -> None:
         ref_policy=ref,
         folder=args.folder,
         accelerator=several,
+        changed=args.changed,
     )
     speaks = several is None or several.is_main_process
     if speaks:

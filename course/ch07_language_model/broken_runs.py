@@ -5,6 +5,7 @@ holds in every right run, whatever the seed.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -24,6 +25,7 @@ class _OldWriter(train.Loop):
     """Texts are written by a copy of the weights that is never brought up to date."""
 
     writer: models.LanguageModel | None = None
+    most_mismatch = math.inf  # the loop itself would notice, and stop
 
     def write(
         self, generator: torch.Generator

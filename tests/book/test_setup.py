@@ -1,5 +1,6 @@
 """What a newcomer types: the Makefile, README's lines, and the course's front door."""
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tools import lab, run_tests
 
@@ -17,11 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_two_commands_and_their_friends_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in ("lab", "class", "test", "notebooks", "figures", "lint", "pretrain"):
-        assert re.search(rf"^{target}: .venv/.installed", makefile, re.M), target
+        assert re.search(rf"^{target}: \$\(READY\)", makefile, re.M), target
     readme = (ROOT / "README.md").read_text()
     install = '-m pip install -c constraints.txt -e ".[test]"'
     assert "make lab" in readme and "make test" in readme and install in readme
-    assert '-c constraints.txt -e ".[test]"' in makefile and "-m venv .venv" in makefile
+    assert '-c constraints.txt -e ".[test]"' in makefile and "-m venv" in makefile
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 
@@ -77,3 +79,34 @@ def test_an_unknown_stage_is_named():
         text=True,
     )
     assert result.returncode == 1 and "everything" in result.stderr
+
+
+def test_every_pinned_version_runs_on_the_oldest_and_the_newest_patch_of_each_python():
+    """Debian 12 has 3.11.2; what a package asks for stands in what is installed here."""
+    for one in importlib.metadata.distributions():
+        wanted = SpecifierSet(one.metadata["Requires-Python"] or "")
+        for python in ("3.11.0", "3.11.2", "3.11.99", "3.12.0", "3.12.99", "3.13.0", "3.14.0"):
+            assert wanted.contains(python), f"{one.name} {one.version} needs Python {wanted}"
+
+
+def test_the_course_refuses_to_run_without_asserts_and_behind_another_helpers(tmp_path):
+    line = [sys.executable, "-c", "import course"]
+    done = subprocess.run(
+        line, cwd=ROOT, env=os.environ | {"PYTHONOPTIMIZE": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode and "without asserts" in done.stderr
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").write_text("")
+    places = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        line, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True
+    )
+    assert done.returncode and "another `helpers` stands in the way" in done.stderr
+
+
+def test_one_thread_unless_the_reader_says_otherwise():
+    line = [sys.executable, "-c", "import helpers, torch; print(torch.get_num_threads())"]
+    plain = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    for more, threads in (({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")):
+        done = subprocess.run(line, cwd=ROOT, env=plain | more, capture_output=True, text=True)
+        assert done.stdout.strip() == threads, done

@@ -16,7 +16,7 @@ ORIGINAL = {
     "select": scoring.select,
     "split": scoring.split,
     "token_rewards": scoring.token_rewards,
-    "plain": scoring._plain_logits,
+    "read": rollout.read,
 }
 LOOP = ("helpers/test_train_gradients.py",)
 COMPARE = ("helpers/test_train_baselines.py",)
@@ -90,8 +90,8 @@ def scored_at_temperature_one(*args, **kwargs):
     return ORIGINAL["score"](*args, **{**kwargs, "temperature": 1.0})
 
 
-def logits_one_position_late(model, batch):
-    return torch.roll(ORIGINAL["plain"](model, batch), -1, dims=1)
+def logits_one_position_late(model, batch, *, states=False):
+    return torch.roll(ORIGINAL["read"](model, batch, states=states), -1, dims=1)
 
 
 def end_not_scored(batch, rows):
@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant("helpers.scoring.SharedPrompts.backward", prompts_read_without_gradient, LOOP),
     Mutant("helpers.scoring.SharedPrompts.logits", prompts_mixed_up, LOOP),
     Mutant("helpers.scoring.score", scored_at_temperature_one, LOOP),
-    Mutant("helpers.scoring._plain_logits", logits_one_position_late, LOOP),
+    Mutant("helpers.rollout.read", logits_one_position_late, LOOP),
     Mutant("helpers.scoring.select", end_not_scored, LOOP),
     Mutant("helpers.scoring.split", last_micro_batch_lost, LOOP),
     Mutant("helpers.decoding.new_cache", cache_of_rows_that_left, ROWS),

@@ -34,10 +34,23 @@ def fresh() -> models.LanguageModel:
     return models.load(models.REVIEWS_MODEL)
 
 
-def start(lm: models.LanguageModel | None = None, reward=reward, folder=None, ref=None, **changes):
+def start(
+    lm: models.LanguageModel | None = None,
+    reward=reward,
+    folder=None,
+    ref=None,
+    changed=(),
+    **changes,
+):
     """The iterator of a run."""
     return train.train(
-        lm or fresh(), list(PROMPTS), reward, config(**changes), folder=folder, ref_policy=ref
+        lm or fresh(),
+        list(PROMPTS),
+        reward,
+        config(**changes),
+        folder=folder,
+        ref_policy=ref,
+        changed=changed,
     )
 
 

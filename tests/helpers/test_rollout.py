@@ -235,17 +235,24 @@ def test_prompts_in_the_wrong_form_are_refused(reviews, ids, mask, eos, message)
         )
 
 
-def test_a_model_without_a_key_value_cache_is_refused_and_not_sampled_wrongly():
+@pytest.mark.filterwarnings("ignore:.*read whole for each new token")
+def test_a_model_without_a_key_value_cache_is_read_whole_and_sampled_rightly():
     config = transformers.MambaConfig(
         vocab_size=11, hidden_size=16, num_hidden_layers=1, state_size=4
     )
     model = transformers.MambaForCausalLM(config)
-    ids = torch.ones(1, 3).long()
-    with pytest.raises(ValueError, match="key-value cache"):
-        rollout.sample(
-            model,
-            ids,
-            torch.ones_like(ids).bool(),
-            rollout.SamplingSettings((2,), 4),
-            generator=torch.Generator(),
-        )
+    ids = torch.tensor([[1, 3, 4], [0, 5, 1]])
+    mask = torch.tensor([[True, True, True], [False, True, True]])
+    chosen = rollout.SamplingSettings((2,), 6, group_size=3)
+    generator = torch.Generator().manual_seed(0)
+    batch = rollout.sample(model, ids, mask, chosen, generator=generator)
+    assert len(set(batch.lengths.tolist())) > 1
+    for row in range(6):
+        prompt, length = ids[row // 3][mask[row // 3]], int(batch.lengths[row])
+        text = batch.completion_ids[row, :length]
+        with torch.no_grad():
+            logits = model(torch.cat([prompt, text])[None]).logits[0, len(prompt) - 1 : -1]
+        alone = logits.log_softmax(-1).gather(-1, text[:, None])[:, 0]
+        assert torch.allclose(alone, batch.old_logprobs[row, :length], atol=1e-5)
+    again = rollout.completion_logprobs(model, batch)
+    assert torch.allclose(again, batch.old_logprobs, atol=1e-5)

@@ -75,6 +75,7 @@ class Together:
             return everyone
 
         return types.SimpleNamespace(
+            device=torch.device("cpu"),
             process_index=rank,
             num_processes=len(self.parts),
             gather=lambda mine: torch.cat(meet(mine)),

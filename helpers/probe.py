@@ -1,0 +1,215 @@
+"""Which ways of reading a model give the log-probabilities of each text alone: tried out, once.
+
+Padding, key-value caches and shared prompts are about speed. Whether they change a number depends
+on the architecture, so a model is asked itself, with two short texts, before it is used. A way
+that is not exact is not taken; a model that is no policy at all is refused in words.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from helpers import decoding, models
+
+LONG, SHORT = 12, 7  # tokens of the two texts
+# Nats that rounding may move a log-probability by.
+ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3}
+ROUNDING_OF_HALF = 0.3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model can do without a number changing."""
+
+    padded: bool  # prompts of different lengths side by side, with filler on the left
+    cached: bool  # one token after the other, with keys and values kept
+    shared: bool  # many completions from one prompt's keys and values
+
+    def together(self, mask: Tensor) -> bool:
+        """Whether rows can be read as they stand: nothing is filled up, or filler is harmless.
+
+        Args:
+            mask: (B, L) bool, False on padding.
+        """
+        return self.padded or bool(mask.all())
+
+
+@torch.no_grad()
+def reading(model: nn.Module) -> Reading:
+    """How a model may be read; found out at the first call, and remembered.
+
+    Args:
+        model: any causal LM of `transformers`, bare or wrapped.
+    Raises:
+        ValueError: it cannot be called as a language model, its logits are not numbers, or what
+            it says about a token depends on later ones.
+    """
+    bare: Any = models.unwrap(model)
+    attention = getattr(getattr(bare, "config", None), "_attn_implementation", None)
+    known = bare.__dict__.get("_reading", {})  # a deep copy of the model has it too
+    if attention not in known:
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.autocast(bare.device.type, enabled=False):
+                found = _find_out(model)
+        finally:
+            model.train(was_training)
+        bare.__dict__["_reading"] = known | {attention: found}
+        if not found.cached:
+            warnings.warn(
+                f"{type(bare).__name__} is read whole for each new token, because with its cache "
+                "the numbers would be others: exact, but slow.",
+                stacklevel=3,
+            )
+    return bare.__dict__["_reading"][attention]
+
+
+def _find_out(model: nn.Module) -> Reading:
+    bare: Any = models.unwrap(model)
+    _refuse_virtual_tokens(model)
+    context = models.context_length(model)
+    long = LONG if context is None else min(LONG, context)
+    if long < 3:  # nothing to be padded or kept
+        return Reading(True, True, decoding.has_plain_cache(model))
+    short = min(SHORT, long - 1)
+    ids = _ordinary_ids(model, long)
+    everything = torch.ones_like(ids, dtype=torch.bool)
+    try:
+        whole = _logits(model, ids, everything)  # (1, L, V)
+        begin = _logits(model, ids[:, :short], everything[:, :short])
+    except (TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{type(bare).__name__} cannot be called with token ids alone, as a language model "
+            f"must ({type(error).__name__}: {error})."
+        ) from error
+    _refuse_no_numbers(whole)
+    gap = _gap(whole[:, :short], begin)
+    if gap > _rounding(whole):
+        raise ValueError(
+            f"{type(bare).__name__} is not causal: a later token moves what it says about earlier "
+            f"ones by {gap:.1f} nats, so it sees the future, and no text can be sampled from it. "
+            "A BERT needs is_decoder=True in its config."
+        )
+    padded = _padding_is_harmless(model, ids, short, begin)
+    cached = _cache_is_exact(model, ids, short, whole, padded)
+    shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
+    return Reading(padded, cached, shared)
+
+
+def _refuse_virtual_tokens(model: nn.Module) -> None:
+    about = getattr(model, "active_peft_config", None)
+    if getattr(about, "is_prompt_learning", False):
+        raise ValueError(
+            f"this adapter ({getattr(about, 'peft_type', 'prompt learning')}) puts virtual tokens "
+            "before each prompt, which are no actions and shift every position. Use one that "
+            "changes weights, such as LoRA."
+        )
+
+
+def _ordinary_ids(model: nn.Module, count: int) -> Tensor:
+    """(1, count) int64: tokens that have no special meaning to the model's config."""
+    bare: Any = models.unwrap(model)
+    config = getattr(bare, "config", None)
+    special: set[int] = set()
+    for settings in (config, models.text_config(bare)):
+        for name, value in (settings.to_dict() if settings is not None else {}).items():
+            if name.endswith(("token_id", "token_index", "token_ids")):
+                values = value if isinstance(value, list) else [value]
+                special |= {v for v in values if isinstance(v, int)}
+    size = min(bare.get_input_embeddings().num_embeddings, 4096)
+    usable = [i for i in range(size) if i not in special] or [0]
+    drawn = torch.randint(len(usable), (1, count), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(usable, dtype=torch.int64)[drawn].to(bare.device)
+
+
+def _logits(model: nn.Module, ids: Tensor, mask: Tensor, **cache: Any) -> Tensor:
+    kwargs = cache or {"use_cache": False}
+    return models.forward(model, ids, mask, **kwargs).logits
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    """Nats: the largest difference of log-probabilities; impossible tokens must be the same."""
+    one, other = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (one, other))
+    one, other = one.log_softmax(-1), other.log_softmax(-1)
+    gap = (one - other).abs().masked_fill((one == -torch.inf) & (other == -torch.inf), 0.0)
+    return float(gap.nan_to_num(torch.inf, torch.inf).max())
+
+
+def _rounding(logits: Tensor) -> float:
+    return ROUNDING.get(logits.dtype, ROUNDING_OF_HALF)
+
+
+def _refuse_no_numbers(logits: Tensor) -> None:
+    if bool(logits.isnan().any() | (logits == torch.inf).any()) or not bool(
+        logits.isfinite().any(-1).all()
+    ):
+        raise ValueError(
+            "the logits of this model are not finite (nan or infinite) for ordinary tokens: its "
+            "weights are damaged, by a broken download or by an overflow in an earlier run."
+        )
+
+
+def _padding_is_harmless(model: nn.Module, ids: Tensor, short: int, alone: Tensor) -> bool:
+    """Beside a longer text, with filler on the left, a short one must get its own numbers."""
+    extra = ids.shape[1] - short
+    padded = torch.cat([ids[:, -extra:], ids[:, :short]], dim=1)
+    mask = torch.arange(ids.shape[1], device=ids.device) >= extra
+    try:
+        both = _logits(model, torch.cat([ids, padded]), torch.stack([torch.ones_like(mask), mask]))
+    except Exception:  # whatever it is: then it is not done
+        return False
+    return _gap(both[1:, extra:], alone) <= _rounding(alone)
+
+
+def _cache_is_exact(model: nn.Module, ids: Tensor, short: int, whole: Tensor, padded: bool) -> bool:
+    """Written token by token as `rollout` does it: rows repeated, padded, and taken out."""
+    length = ids.shape[1]
+    begin = length - 2
+    rows, mask = ids, torch.ones_like(ids, dtype=torch.bool)
+    if padded:  # the second row is the first one, cut, behind filler
+        rows = torch.cat([ids, ids.roll(1, 1)])
+        mask = torch.cat([mask, torch.arange(length, device=ids.device)[None] >= 1])
+    wanted = [whole[0], whole[0].roll(1, 0)][: len(rows)]  # what each row's columns should say
+    try:
+        cache = decoding.new_cache(model, room=length)
+        kept: Any = {"past_key_values": cache, "use_cache": True}
+        said = _logits(model, rows[:, :begin], mask[:, :begin], **kept)
+        gaps = [_gap(said[k, -1], wanted[k][begin - 1]) for k in range(len(wanted))]
+        cache.batch_repeat_interleave(2)
+        rows, mask = rows.repeat_interleave(2, 0), mask.repeat_interleave(2, 0)
+        owner = torch.arange(len(wanted)).repeat_interleave(2).tolist()
+        for column in (begin, begin + 1):
+            said = _logits(model, rows[:, column : column + 1], mask[:, : column + 1], **kept)
+            gaps += [_gap(said[i, -1], wanted[k][column]) for i, k in enumerate(owner)]
+            keep = torch.arange(1, len(rows), device=ids.device)
+            cache.batch_select_indices(keep)
+            rows, mask, owner = rows[keep], mask[keep], owner[1:]
+    except Exception:
+        return False
+    return max(gaps) <= _rounding(whole)
+
+
+def _prompt_can_be_shared(model: nn.Module, ids: Tensor, whole: Tensor) -> bool:
+    """From a copy of the prompt's keys and values, the rest in one pass, as `scoring` does it."""
+    begin = ids.shape[1] // 2
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    try:
+        cache = decoding.new_cache(model)
+        models.forward(
+            model, ids[:, :begin], mask[:, :begin], past_key_values=cache, use_cache=True
+        )
+        tensors = [t.repeat_interleave(2, 0) for t in decoding.cached_tensors(cache)]
+        rest = _logits(
+            model,
+            ids[:, begin:].repeat(2, 1),
+            mask.repeat(2, 1),
+            past_key_values=decoding.cache_of(model, tensors),
+            use_cache=True,
+        )
+    except Exception:
+        return False
+    return _gap(rest, whole[:, begin:].expand_as(rest)) <= _rounding(whole)
