@@ -22,3 +22,5 @@ if _found is None or _found.origin is None or Path(_found.origin).resolve() != _
         f"another `helpers` stands in the way of the course's own: {_found and _found.origin} was "
         f"found, and {_here} is wanted. Rename that one, or start Python in another folder."
     )
+
+import helpers  # noqa: E402, F401 - which settles the number of threads in every kernel

@@ -145,17 +145,23 @@ class Decoder:
         mask = prompt_mask.repeat_interleave(group_size, dim=0)  # (B, P)
         self._rewind(step, tensors, mask)
         step.uniforms.copy_(uniforms)
-        if fresh and self.capture:
-            eager, stream = step.replay, torch.cuda.Stream()
+        if fresh and self.capture and uniforms.shape[1] > 1:  # the first token needs no step
+            stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # kernels choose their workspaces now, not later
-                eager()
-                eager()
+            with torch.cuda.stream(stream):
+                self._warm_up(step, tensors, mask)
             torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
+            graph, eager = torch.cuda.CUDAGraph(), step.replay
             with torch.cuda.graph(graph):
                 eager()
             step.replay = graph.replay
+            self._rewind(step, tensors, mask)
+
+    def _warm_up(self, step: _Step, tensors: list[Tensor], mask: Tensor) -> None:
+        """Two steps in which kernels choose their workspaces, both at the first place: there may
+        be no second one."""
+        for _ in range(2):
+            step.replay()
             self._rewind(step, tensors, mask)
 
     def _rewind(self, step: _Step, tensors: list[Tensor], mask: Tensor) -> None:

@@ -32,6 +32,7 @@ from helpers import (
     rollout,
     scoring,
     settings,
+    threads,
     value_head,
 )
 from helpers.models import LanguageModel
@@ -200,6 +201,8 @@ class Loop:
         # AdamW with weight_decay=0, and the state of the generator that all chance comes from.
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
         self.decoder: decoding.Decoder | None = None
+        if lm.model.device.type == "cpu":
+            threads.settle(sum(parameter.numel() for parameter in lm.model.parameters()))
         way = probe.reading(lm.model)  # refuses what is no policy
         on_gpu = config.graph_decode and lm.model.device.type == "cuda"
         if on_gpu and way.cached and way.padded and decoding.supported(lm.model):
@@ -216,7 +219,7 @@ class Loop:
         generator = torch.Generator()
         generator.set_state(state.chance)
         try:
-            with torch.enable_grad(), _autocast(self.lm):
+            with torch.inference_mode(False), torch.enable_grad(), _autocast(self.lm):
                 asked, batch, completions = self.write(generator)
                 paid, token_rewards, divergences = self.judge(asked, batch, completions)
                 judged, memory = self.compare(batch, token_rewards)

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -104,6 +105,8 @@ def options() -> argparse.ArgumentParser:
 def main() -> None:
     parser = options()
     args = parser.parse_args()
+    # A scheduler that ends a job asks first: the run then saves its last step, as at Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if (args.model or os.environ.get("COURSE_MODEL")) and not args.prompts:
         parser.error("a model of your own needs --prompts: the course's begin film reviews.")
     config = settings.Config(

@@ -102,11 +102,3 @@ def test_the_course_refuses_to_run_without_asserts_and_behind_another_helpers(tm
         line, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True
     )
     assert done.returncode and "another `helpers` stands in the way" in done.stderr
-
-
-def test_one_thread_unless_the_reader_says_otherwise():
-    line = [sys.executable, "-c", "import helpers, torch; print(torch.get_num_threads())"]
-    plain = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    for more, threads in (({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")):
-        done = subprocess.run(line, cwd=ROOT, env=plain | more, capture_output=True, text=True)
-        assert done.stdout.strip() == threads, done

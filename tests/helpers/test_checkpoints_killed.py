@@ -4,6 +4,10 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +15,17 @@ import torch
 from helpers import checkpoints, models
 from tests.helpers import killable_runs
 
-KILLS = 3
+KILLS = int(os.environ.get("KILLS", "3"))  # moments a test
+ROOT = Path(__file__).resolve().parents[2]
 WAIT = 120  # seconds, far more than anything here takes
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="kill -9 and SIGINT are POSIX's")
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to pass"
+        time.sleep(0.002)
 
 
 # ------------------------------------------------------------------------------------- kill -9
@@ -91,6 +103,91 @@ def test_ctrl_c_at_random_moments_leaves_a_checkpoint_to_go_on_from(tmp_path, un
             killable_runs.check_whole(folder, log, unkilled)
             shutil.rmtree(folder)
     killable_runs.check_whole(folder, log, unkilled)
+
+
+@needs_signals
+def test_ctrl_c_again_while_the_last_step_is_saved(tmp_path, unkilled):
+    """Impatience costs the steps since the checkpoint before, and nothing else."""
+    chance, folder, log = random.Random(), tmp_path / "run", tmp_path / "log.csv"
+    for _ in range(KILLS):
+        process = killable_runs.launch(
+            killable_runs.interrupted, str(folder), str(log), {}, mark=tmp_path / "started"
+        )
+        process.join(chance.uniform(0.0, 0.3))
+        for _ in range(2):
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+            process.join(chance.uniform(0.0, 0.02))
+        process.join(WAIT)
+        assert process.exitcode is not None
+        for path in checkpoints._whole_names(folder):
+            assert (path / "state.json").exists(), "under its own name, and not whole"
+    list(killable_runs.runlog.record(killable_runs.start(folder=folder), log))
+    killable_runs.check_whole(folder, log, unkilled)
+
+
+@needs_signals
+def test_stopped_and_continued_it_has_the_same_numbers(tmp_path, unkilled):
+    folder, log = tmp_path / "run", tmp_path / "log.csv"
+    process = killable_runs.launch(
+        killable_runs.go, str(folder), str(log), None, 0, {}, mark=tmp_path / "started"
+    )
+    wait_for((folder / ".lock-holder.json").exists)
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(ValueError, match=f"in use by another .*process {process.pid}"):
+        killable_runs.start(folder=folder)  # it is alive, and may go on
+    for _ in range(KILLS):
+        os.kill(process.pid, signal.SIGCONT)
+        process.join(0.02)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGSTOP)
+            time.sleep(0.02)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGCONT)
+    process.join(WAIT)
+    assert process.exitcode == 0
+    killable_runs.check_whole(folder, log, unkilled)
+
+
+SCRIPT = """
+import sys
+from tests.helpers import killable_runs
+run = killable_runs.start(folder=sys.argv[1], steps=9, checkpoint_every=100)
+for record in run:
+    if record.step == 4:
+        {}
+"""
+
+
+@pytest.mark.parametrize("end", ["break", "raise SystemExit('enough')", "1 / 0"])
+def test_a_script_that_leaves_the_loop_leaves_its_last_step(tmp_path, end):
+    line = [sys.executable, "-W", "error", "-c", SCRIPT.format(end), str(tmp_path / "run")]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=WAIT)
+    assert done.returncode == (end != "break"), done.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["step-000000", "step-000005"]
+
+
+@needs_signals
+def test_a_scheduler_that_ends_the_command_gets_the_last_step(tmp_path):
+    folder = tmp_path / "run"
+    line = [sys.executable, "tools/train.py", "--steps=100000", "--checkpoint-every=100000"]
+    with subprocess.Popen(
+        [*line, f"--folder={folder}"], cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as process:
+        log = folder / "records.csv"
+        wait_for(lambda: log.exists() and len(killable_runs.rows(log)) > 1)
+        process.terminate()
+        assert process.wait(WAIT) == 128 + signal.SIGTERM
+    done = len(killable_runs.rows(log))
+    assert killable_runs.newest(folder).name == f"step-{done:06d}"
+
+
+@needs_signals
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_may_be_read_only_is_named(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o500)
+    with pytest.raises(OSError, match="step 0: the checkpoint could not be written"):
+        list(killable_runs.start(folder=tmp_path / "run"))
 
 
 def limited(folder: str, bytes_: int) -> None:

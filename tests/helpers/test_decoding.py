@@ -1,5 +1,8 @@
 """The step that a GPU replays, run uncaptured on the CPU: it writes what the plain loop writes."""
 
+import contextlib
+from unittest import mock
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -67,6 +70,25 @@ def test_it_stops_when_all_have_ended(reviews, monkeypatch):
     assert int(decoder._step.column) < plain.lengths.max() + 5  # and not 60
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 20])
+def test_capturing_writes_nowhere_but_in_the_step(reviews, monkeypatch, limit):
+    """CUDA's part played on the CPU, where a place out of bounds is an error and no silence."""
+    decoder = decoding.Decoder(reviews.model)
+    settings = rollout.SamplingSettings(reviews.eos_ids, limit, group_size=6)
+
+    class Graph:
+        def replay(self):
+            decoder._one_token(decoder._step, rollout.draw, settings)
+
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, mock.MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    for seed in (0, 1):
+        assert_same(*both(reviews, PROMPTS, decoder, seed=seed, max_new_tokens=limit))
+
+
 def test_rotary_positions_and_shared_keys(reviews):
     config = LlamaConfig(
         vocab_size=len(reviews.tokenizer),
@@ -90,8 +112,9 @@ def test_rotary_positions_and_shared_keys(reviews):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("limit", [1, 2, 20])
 @pytest.mark.parametrize("half", [False, True])
-def test_a_captured_step_writes_what_the_plain_loop_writes(half):
+def test_a_captured_step_writes_what_the_plain_loop_writes(half, limit):
     lm = models.load(models.REVIEWS_MODEL, device="cuda")
     decoder = decoding.Decoder(lm.model)
     with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
@@ -99,7 +122,7 @@ def test_a_captured_step_writes_what_the_plain_loop_writes(half):
             with torch.no_grad():
                 for parameter in lm.model.parameters():
                     parameter.mul_(scale)
-            plain, replayed = both(lm, PROMPTS, decoder)
+            plain, replayed = both(lm, PROMPTS, decoder, max_new_tokens=limit)
             same = (plain.completion_ids[:, :1] == replayed.completion_ids[:, :1]).float().mean()
             if half:  # bfloat16 rounds differently in another kernel
                 assert same > 0.9

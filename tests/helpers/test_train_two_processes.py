@@ -16,9 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASELINES = ("leave_one_out", "running_mean", "learned_value")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("two")
+def launch(*words: str) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
         "-m",
@@ -31,15 +29,37 @@ def folder(tmp_path_factory) -> Path:
         "--main_process_port=0",
         "--module",
         "tests.helpers.train_in_two_processes",
-        str(folder),
-        *BASELINES,
+        *words,
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
+    return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
     )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    done = launch(str(folder), *BASELINES)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+def test_processes_that_begin_apart_all_refuse_and_say_in_what(tmp_path):
+    names = ("weights", "prompts", "settings", "step to begin with")
+    done = launch(str(tmp_path), "--apart", *names)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in names:
+        for rank in (0, 1):
+            message = (tmp_path / f"refused-{name}-{rank}").read_text()
+            assert f"different {name}" in message and f"process {rank} has" in message, message
+
+
+def test_one_of_two_is_killed_and_the_other_ends_with_its_last_step(tmp_path):
+    done = launch(str(tmp_path / "run"), "--die")
+    assert done.returncode != 0
+    assert "Connection" in done.stderr and "In step 2" in done.stderr, done.stderr[-3000:]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["step-000000", "step-000002"]
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
