@@ -82,7 +82,7 @@ def gemm_peak(*, side: int = 512, repeats: int = 20, trials: int = 10) -> float:
 def cpu_name() -> str:
     """What the processor calls itself, and how many the system shows."""
     told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{os.cpu_count()} × {names[0] if names else platform.processor()}"
 
@@ -91,7 +91,11 @@ def peak_memory() -> float:
     """Most memory that this process has held, MiB."""
     status = Path("/proc/self/status")
     if status.exists():  # a child's `ru_maxrss` may be its parent's; this is its own
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        line = next(
+            row
+            for row in status.read_text(encoding="utf-8").splitlines()
+            if row.startswith("VmHWM")
+        )
         return int(line.split()[1]) / 2**10
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**20 if sys.platform == "darwin" else 2**10)

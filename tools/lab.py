@@ -87,7 +87,7 @@ if __name__ == "__main__":
     if shutil.which("jupyter-lab") is None:
         sys.exit("JupyterLab is not installed here: run `make lab`, or the pip lines in README.md.")
     if not has_screen():
-        print("No screen here. Open the address with ?token=… below in a browser.", flush=True)
+        print("No screen here. Open the address with ?token=... below in a browser.", flush=True)
     options = sys.argv[1:]
     if in_class := "--class" in options:
         options.remove("--class")

@@ -117,7 +117,7 @@ def code_lines(source: str) -> set[int]:
 
 def public_functions(path: Path):
     """Functions and methods that a reader may call: (qualified name, node)."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield node.name, node

@@ -14,7 +14,7 @@ CHAPTERS = [path for path in TEXTS.values() if path.name < contents.INDEXES]
 
 def sections(path: Path) -> dict[str, str]:
     """Heading, as JupyterLab links to it → the text below, up to the next heading."""
-    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
     parts = re.split(r"^#{1,4} (.+)$", prose, flags=re.M)
     pairs = zip(parts[1::2], parts[2::2], strict=True)
     return {heading.strip().replace(" ", "-"): text for heading, text in pairs}

@@ -89,6 +89,31 @@ def test_every_pinned_version_runs_on_the_oldest_and_the_newest_patch_of_each_py
             assert wanted.contains(python), f"{one.name} {one.version} needs Python {wanted}"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX locale")
+def test_a_terminal_that_is_not_utf_8(tmp_path):
+    """Files are UTF-8 whatever the terminal is, and no message breaks a command."""
+    poor = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    poor.pop("PYTHONIOENCODING", None)
+    reward = (
+        "def reward(prompts, completions):\n    return [t.count('„ä“') - 1.0 for t in completions]"
+    )
+    (tmp_path / "own.py").write_text(reward, encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text("\ufeffthe film\n", encoding="utf-8")
+    lines = {
+        "train": [
+            "--steps=1",
+            f"--folder={tmp_path / 'run'}",
+            f"--reward={tmp_path / 'own.py'}:reward",
+        ],
+        "lab": ["--version"],
+    }
+    lines["train"].append(f"--prompts={tmp_path / 'prompts.txt'}")
+    for tool, options in lines.items():
+        line = [sys.executable, f"tools/{tool}.py", *options]
+        done = subprocess.run(line, cwd=ROOT, env=poor, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_the_course_refuses_to_run_without_asserts_and_behind_another_helpers(tmp_path):
     line = [sys.executable, "-c", "import course"]
     done = subprocess.run(

@@ -35,7 +35,7 @@ def command(monkeypatch):
 
 def command_lines(path: Path) -> list[list[str]]:
     """The options of each command line in a file, with continued lines joined."""
-    text = re.sub(r"\\+\n", " ", path.read_text())
+    text = re.sub(r"\\+\n", " ", path.read_text(encoding="utf-8"))
     lines = re.findall(r"tools/train\.py (--.*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
     return [shlex.split(line) for line in lines]
 

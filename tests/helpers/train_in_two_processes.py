@@ -77,7 +77,9 @@ def begin_apart(folder: str, what: str, accelerator: Accelerator) -> None:
             accelerator=accelerator,
         )
     except ValueError as error:
-        Path(folder, f"refused-{what}-{accelerator.process_index}").write_text(str(error))
+        Path(folder, f"refused-{what}-{accelerator.process_index}").write_text(
+            str(error), encoding="utf-8"
+        )
 
 
 def die(folder: str, accelerator: Accelerator) -> None:
