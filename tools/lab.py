@@ -8,16 +8,14 @@ An option that is given here takes the place of the course's own. Without a scre
 an ssh session) nothing is opened; the address to open is printed.
 """
 
-import json
 import os
-import secrets
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASS = ROOT / "build" / "class"
+SERVER_SETTINGS = ROOT / "tools" / "jupyter" / "server_settings.py"
 FIRST_PAGE = "/lab/tree/notebooks/00_start_here.ipynb"
 
 
@@ -43,17 +41,6 @@ def copy_for_a_class() -> Path:
     return CLASS
 
 
-def settings_with_token() -> Path:
-    """A config file with a new token, for this user's eyes only.
-
-    A file of somebody's own may have switched tokens off; one that is named on the command line
-    comes after it. On the command line itself every user of the machine could read the token.
-    """
-    path = Path(tempfile.mkdtemp(prefix="lab-")) / "jupyter_server_config.json"
-    path.write_text(json.dumps({"IdentityProvider": {"token": secrets.token_hex(24)}}))
-    return path
-
-
 def command(extra: list[str], root: Path = ROOT) -> list[str]:
     """The command line of JupyterLab for this machine."""
     line = [
@@ -73,7 +60,7 @@ def command(extra: list[str], root: Path = ROOT) -> list[str]:
     given = {option.split("=")[0] for option in extra}
     given |= {"--ServerApp.ip"} if "--ip" in given else set()
     if not given & {"--IdentityProvider.token", "--ServerApp.token", "--config"}:
-        line.append(f"--config={settings_with_token()}")
+        line.append(f"--config={SERVER_SETTINGS}")
     return [option for option in line if option.split("=")[0] not in given] + extra
 
 

@@ -3,8 +3,12 @@
 import importlib.metadata
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -39,6 +43,54 @@ def test_the_lab_is_for_this_machine_only_and_keeps_its_token(monkeypatch, scree
     assert not any("token" in part or "password" in part for part in line)
     assert any(lab.FIRST_PAGE in part for part in line)
     assert (ROOT / lab.FIRST_PAGE.removeprefix("/lab/tree/")).exists()
+
+
+def status(address: str) -> int:
+    """Of an answer, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return urllib.request.urlopen(address).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+HOSTILE = """
+c.IdentityProvider.token = ''
+c.ServerApp.token = ''
+c.ServerApp.password = ''
+c.ServerApp.allow_unauthenticated_access = True
+c.ServerApp.ip = '0.0.0.0'
+"""
+
+
+def test_somebodys_own_settings_do_not_switch_the_token_off(tmp_path):
+    """What README promises: on this machine only, and nobody comes in without the token."""
+    for name in ("jupyter_server_config.py", "jupyter_lab_config.py"):
+        (tmp_path / name).write_text(HOSTILE, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "tools/lab.py", f"--ServerApp.port={port}", "--no-browser"]
+    poor = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path)}
+    with subprocess.Popen(
+        line, cwd=ROOT, env=poor, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            address = next(
+                found[0]
+                for text in process.stdout
+                if (found := re.search(r"http://127\.0\.0\.1:\d+/lab\S*\?token=\w{48}", text))
+            )
+            base, token = re.fullmatch(r"(http://[^/]+)/.*token=(\w+)", address).groups()
+            assert status(f"{base}/api/contents") == 403
+            assert status(f"{base}/api/contents?token={token}") == 200
+        finally:
+            process.terminate()
+            process.stdout.read()
 
 
 def test_a_class_sees_no_answer_before_it_is_asked(monkeypatch, tmp_path):
