@@ -6,10 +6,11 @@ import shutil
 
 import torch
 
-from helpers import checkpoints, runlog, settings, train
+from helpers import checkpoints, decoding, identity, probe, runlog, settings, threads, train
 from tests.mutant import Mutant
 
 SAFE = {
+    "of_weights": identity.of_weights,
     "fill": checkpoints._fill,
     "resume": checkpoints.resume,
     "save": checkpoints.save,
@@ -115,12 +116,12 @@ def seeded_by_the_step_alone(self):
     return SAFE["step"](self)
 
 
-def saved_before_the_record_is_handed_out(loop, folder):
-    iterator = SAFE["run"](loop, folder)
+def saved_before_the_record_is_handed_out(loop, folder, run, lock):
+    iterator = SAFE["run"](loop, folder, run, lock)
     try:
         for record in iterator:
             if folder is not None and loop.state.step % loop.config.checkpoint_every == 0:
-                checkpoints.save(loop.state, loop.lm, train.Path(folder), loop.config)
+                checkpoints.save(loop.state, loop.lm, train.Path(folder), loop.config, run)
             yield record
     finally:
         iterator.close()
@@ -176,7 +177,71 @@ def numbers_rounded_in_the_log(path, one):
     SAFE["append"](path, dataclasses.replace(one, **rounded))
 
 
+def whoever_comes_is_the_same_run(there, here):
+    return []
+
+
+def only_names_of_rewards_compared(function):
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def weights_compared_without_names(weights):
+    return SAFE["of_weights"]((str(i), tensor) for i, (_, tensor) in enumerate(weights))
+
+
+def nobody_holds_the_folder(self, folder):
+    self.folder, self._lock = folder, None
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def lock_kept_after_the_run(self):
+    pass
+
+
+def moments_of_any_shape(newest, step, tensors, state, model):
+    pass
+
+
+def mismatch_never_looked_at(loop, mismatch, batch):
+    pass
+
+
+def every_way_is_exact(model):
+    probe._refuse_virtual_tokens(model)
+    return probe.Reading(True, True, decoding.has_plain_cache(model))
+
+
+def one_thread_whatever_the_work(parameters=0):
+    torch.set_num_threads(1)
+
+
+def all_threads_whatever_the_reader_says(parameters=0):
+    torch.set_num_threads(threads.cores() if parameters >= threads.LARGE else 1)
+
+
+def captured_steps_one_after_the_other(self, step, tensors, mask):
+    step.replay()
+    step.replay()
+
+
+IDENTITY, PROBE, THREADS, DECODING = (
+    "helpers/test_identity.py",
+    "helpers/test_probe.py",
+    "helpers/test_threads.py",
+    "helpers/test_decoding.py",
+)
 SAFETY = [
+    Mutant("helpers.identity.differences", whoever_comes_is_the_same_run, (IDENTITY,)),
+    Mutant("helpers.identity.of_function", only_names_of_rewards_compared, (IDENTITY,)),
+    Mutant("helpers.identity.of_weights", weights_compared_without_names, (IDENTITY,)),
+    Mutant("helpers.identity.Lock.__init__", nobody_holds_the_folder, (IDENTITY,)),
+    Mutant("helpers.identity.Lock.release", lock_kept_after_the_run, (IDENTITY,)),
+    Mutant("helpers.checkpoints._check_state", moments_of_any_shape, (DAMAGED,)),
+    Mutant("helpers.train._check_mismatch", mismatch_never_looked_at, (PROBE,)),
+    Mutant("helpers.probe._find_out", every_way_is_exact, (PROBE,)),
+    Mutant("helpers.threads.settle", one_thread_whatever_the_work, (THREADS,)),
+    Mutant("helpers.threads.settle", all_threads_whatever_the_reader_says, (THREADS,)),
+    Mutant("helpers.decoding.Decoder._warm_up", captured_steps_one_after_the_other, (DECODING,)),
     Mutant("helpers.checkpoints._fill", chance_not_restored, (CHECKPOINTS,)),
     Mutant("helpers.checkpoints._fill", moments_not_restored, (CHECKPOINTS,)),
     Mutant("helpers.checkpoints._fill", second_moments_not_restored, (CHECKPOINTS,)),

@@ -2,11 +2,14 @@
 
 import errno
 import json
+import os
 import random
 import shutil
+import stat
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from course.worlds import tiny_models, word_world
 from helpers import checkpoints
@@ -108,6 +111,61 @@ def test_a_checkpoint_of_another_model_is_refused(trained):
         with pytest.raises(ValueError, match="step-000000 is of another model: transformer"):
             checkpoints.resume(state(other), other, folder, killable_runs.CONFIG)
         assert not killable_runs.differ(other.state_dict(), before), name
+
+
+FORGED = {  # of one tensor of step 4, with all digests right
+    "another shape": lambda tensor: tensor[..., :-1].contiguous(),
+    "too small": lambda tensor: tensor.flatten()[:2].contiguous(),
+    "another dtype": lambda tensor: tensor.half(),
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("change", FORGED)
+@pytest.mark.parametrize("moment", ["exp_avg", "exp_avg_sq"])
+def test_moments_that_do_not_fit_never_reach_the_optimizer(moment, change, trained):
+    """A fused AdamW would write beyond its tensors, and end the process."""
+    folder = trained / "step-000004"
+    tensors = load_file(folder / "training.safetensors")
+    name = next(key for key in sorted(tensors) if key.startswith(f"moments/{moment}/"))
+    if FORGED[change] is None:
+        del tensors[name]
+    else:
+        tensors[name] = FORGED[change](tensors[name])
+    save_file(tensors, folder / "training.safetensors")
+    about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    (folder / "state.json").unlink()
+    checkpoints._write_about(folder, {key: about[key] for key in ("step", "config", "run")})
+    refused(trained, "step-000004", "does not fit this model", name)
+
+
+def test_moments_of_a_weight_that_is_not_there_are_refused(trained):
+    folder = trained / "step-000004"
+    tensors = load_file(folder / "training.safetensors")
+    save_file(tensors | {"moments/exp_avg/nobody": torch.ones(3)}, folder / "training.safetensors")
+    about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    (folder / "state.json").unlink()
+    checkpoints._write_about(folder, {key: about[key] for key in ("step", "config", "run")})
+    refused(trained, "does not fit this model", "moments/exp_avg/nobody")
+
+
+def test_a_folder_that_cannot_be_forced_to_the_disk_blocks_no_run(tmp_path, monkeypatch):
+    """Network and FUSE file systems answer EINVAL for a folder; a failing disk answers EIO."""
+    real = checkpoints.os.fsync
+
+    def answers(code):
+        def fsync(descriptor):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(code, os.strerror(code))
+            real(descriptor)
+
+        return fsync
+
+    monkeypatch.setattr(checkpoints.os, "fsync", answers(errno.EINVAL))
+    assert len(list(killable_runs.start(folder=tmp_path / "one", steps=2))) == 2
+    monkeypatch.setattr(checkpoints.os, "fsync", answers(errno.EIO))
+    with pytest.raises(OSError, match="step 0: the checkpoint could not be written"):
+        list(killable_runs.start(folder=tmp_path / "two", steps=2))
 
 
 def test_a_folder_of_something_else(tmp_path):
