@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from course.worlds import grammar, word_world
 from course.worlds.grammar import Grammar
+from helpers import contract
 
 # --------------------------------------------------------------------------- reviews world
 
@@ -139,3 +140,6 @@ def completion_grammar(reviews: grammar.Grammar = REVIEWS) -> grammar.Grammar:
         if right[:2] == ("the", "NOUN")
     ]
     return grammar.Grammar("COMPLETION", weights)
+
+
+contract.keep(__name__)
