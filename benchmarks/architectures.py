@@ -81,11 +81,39 @@ SMALL: dict[str, Any] = {
     "dropout": 0.0,
 }
 # What single kinds need besides, so that their sizes fit together.
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
 OWN: dict[str, dict[str, Any]] = {
-    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "attn_layer_indices": [1]},
+    "bamba": MAMBA | {"attn_layer_indices": [1]},
+    "dots1": {"n_shared_experts": 1, "first_k_dense_replace": 1},
+    "falcon": {"num_kv_heads": 4, "ffn_hidden_size": 48},
+    "falcon_h1": MAMBA | {"mamba_d_ssm": 64, "mlp_expansion_factor": 2},
+    "falcon_mamba": {"state_size": 8, "intermediate_size": 64, "time_step_rank": 4},
+    "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "num_heads": 4},
+    "granitemoehybrid": MAMBA | {"layer_types": ["mamba", "attention"]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mamba": {"state_size": 8, "intermediate_size": 64, "time_step_rank": 4},
+    "mamba2": {"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 8},
+    "modernbert-decoder": {"pad_token_id": 2, "global_attn_every_n_layers": 2},
+    "nemotron_h": {
+        "layers_block_type": ["linear_attention", "full_attention"],
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 8,
+        "n_groups": 1,
+        "chunk_size": 8,
+    },
+    "recurrent_gemma": {"lru_width": 32, "attention_window_size": 6, "num_hidden_layers": 3},
+    "roc_bert": {"pronunciation_vocab_size": 30, "shape_vocab_size": 30},
+    "gemma4_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    "reformer": {"is_decoder": True, "axial_pos_shape": (8, 8), "axial_pos_embds_dim": (16, 16)},
+    "zamba": {"layer_types": ["mamba", "hybrid"], "mamba_dt_rank": 4},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "mamba_headdim": 16},
     "zaya": {"num_experts_per_tok": 1},
 }
+# Settings inside others that are made small in the same way.
+NESTED = ("text_config", "vision_config", "audio_config", "attn_config", "ffn_config")
 # Attention with low-rank keys takes its head's width from these.
 LOW_RANK = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "kv_lora_rank": 16}
 
@@ -121,7 +149,23 @@ def tiny_model(kind: str, *, seed: int = 0) -> Any:
         kind: its `model_type`.
         seed: of the weights.
     """
-    config_class = transformers.CONFIG_MAPPING[kind]
+    config = small_config(transformers.CONFIG_MAPPING[kind], OWN.get(kind, {}))
+    with torch.device("meta"):  # nothing is allocated
+        shape = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    size = sum(p.numel() for p in shape.parameters())
+    if size > MOST_PARAMETERS:
+        raise RuntimeError(f"{size / 1e6:.0f} million parameters: OWN has to make it smaller")
+    torch.manual_seed(seed)
+    return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+
+
+def small_config(config_class: Any, own: dict[str, Any]) -> Any:
+    """A config of few and narrow layers.
+
+    Args:
+        config_class: of the library.
+        own: what this kind needs besides.
+    """
     default = config_class()
     small = {
         name: value
@@ -131,14 +175,21 @@ def tiny_model(kind: str, *, seed: int = 0) -> Any:
     if hasattr(default, "qk_rope_head_dim"):
         small |= LOW_RANK
         small.pop("head_dim", None)
-    config = config_class(**small | OWN.get(kind, {}))
-    with torch.device("meta"):  # nothing is allocated
-        shape = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    size = sum(p.numel() for p in shape.parameters())
-    if size > MOST_PARAMETERS:
-        raise RuntimeError(f"{size / 1e6:.0f} million parameters: OWN has to make it smaller")
-    torch.manual_seed(seed)
-    return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    for name in NESTED:
+        part = getattr(default, name, None)
+        if part is not None and not isinstance(part, dict):
+            small[name] = small_config(type(part), {})
+    for _ in range(len(small)):
+        try:
+            return config_class(**small | own)
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            said = str(error)  # a field that can be read, and not be set; or not to this value
+            named = [name for name in small if f"'{name}'" in said or f"`{name}`" in said]
+            if not named:
+                raise
+            if small.pop(named[0]) is None:
+                small[named[0]] = 2
+    raise RuntimeError("no config came of it")
 
 
 def reward(prompts: list[str], completions: list[str]) -> list[float]:

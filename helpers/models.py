@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +39,17 @@ TOKENIZER_FILES = (  # any of them makes a tokenizer
 )
 
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as Model
+else:
+    Model = nn.Module  # which may hold one: PEFT, DistributedDataParallel, torch.compile
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A causal language model with its tokenizer, ready to be sampled from."""
 
-    model: PreTrainedModel  # in eval mode
+    model: Model  # in eval mode
     tokenizer: PreTrainedTokenizerBase
     eos_ids: tuple[int, ...]  # every id that ends a completion
     context_length: int | None  # most tokens of prompt + completion; None: no fixed limit
