@@ -12,6 +12,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import signal
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ VOCABULARY = 300  # 256 bytes, and room
 PROMPTS = ["the ship", "a storm rose over", "she"]
 LIKE_NATS, LIKE_GRADIENT = 1e-3, 1e-4  # rounding in float32: of log-probabilities, relative
 
-MOST_PARAMETERS = 5_000_000
+MOST_PARAMETERS, MOST_SECONDS = 6_000_000, 90
 # What makes a config small, by the name of the field, for every config that has it.
 SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -296,12 +297,15 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, _too_long)
     found: list[Result] = []
     for kind in args.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+        signal.alarm(MOST_SECONDS)
         try:
             found.append(put_through(kind))
         except Exception as error:
             found.append(Result(kind, "not tried", f"{type(error).__name__}: {error!s:.300}"))
+        signal.alarm(0)
         last = found[-1]
         print(
             f"{last.kind:28} {last.verdict:14} {last.mismatch:8.1e} {last.alone:8.1e} "
@@ -312,6 +316,10 @@ def main() -> None:
     print(counts)
     if args.out:
         args.out.write_text(_table(found, counts))
+
+
+def _too_long(*_: Any) -> None:
+    raise TimeoutError(f"more than {MOST_SECONDS} s: OWN has to make it smaller")
 
 
 def _table(found: list[Result], counts: dict[str, int]) -> str:
