@@ -10,8 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from helpers import contract
-
 MEMORY = 0.9  # of a running mean, and of sums that forget: how much a new batch leaves
 
 
@@ -54,7 +52,7 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
 
     Args:
         rewards: (..., K) float, reward units; a row is a group.
-        epsilon: > 0, added to the standard deviation, reward units.
+        epsilon: added to the standard deviation, reward units.
     Returns:
         (..., K) float, standard deviations.
     Raises:
@@ -62,6 +60,8 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
     Source: Shao et al. (2024), arXiv:2402.03300, section 4.1.2; chapter 06, eq. (6.8).
     """
     _group_size(rewards, least=2)
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be above 0, got {epsilon}: equal rewards would give nan.")
     return minus_group_mean(rewards) / (rewards.std(-1, keepdim=True) + epsilon)
 
 
@@ -134,15 +134,16 @@ def rewards_to_go(token_rewards: Tensor, completion_mask: Tensor, *, gamma: floa
     """G_t = Σ_{k ≥ 0} γ^k r_{t+k}: what is still paid from each word on.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
+        token_rewards: (B, T) float, reward units: r_t, paid for word t.
         completion_mask: (B, T) bool; rewards outside it may hold anything.
-        gamma: discount, in [0, 1].
+        gamma: discount.
     Returns:
         (B, T) float, reward units; 0 outside the mask.
     Raises:
         ValueError: the shapes disagree.
     Source: chapter 03, eq. (3.3); chapter 05, eq. (5.8).
     """
+    _check_mask(token_rewards, completion_mask)
     paid = token_rewards.masked_fill(~completion_mask, 0.0)
     following = torch.zeros_like(paid[:, 0])
     columns = []
@@ -165,11 +166,10 @@ def gae(
     A text that is over has no value left, whatever `values` holds there.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
-        values: (B, T) float, reward units: V(s_t), before word t is written; outside the
-            mask anything.
+        token_rewards: (B, T) float, reward units: r_t, paid for word t.
+        values: (B, T) float, reward units: V(s_t), before word t is written.
         completion_mask: (B, T) bool; what stands outside it may hold anything.
-        gamma: discount, in [0, 1].
+        gamma: discount.
         lam: λ in [0, 1]. 1 is the reward-to-go minus V, and biased by no V if γ = 1 and V has
             not seen the text; 0 is δ alone, biased by what is wrong in V. The variance need not
             be least at 0: δ hangs on one V(s_{t+1}), with all that is wrong in it.
@@ -179,10 +179,21 @@ def gae(
         ValueError: the shapes disagree, or λ is outside [0, 1].
     Source: Schulman et al. (2016), arXiv:1506.02438, eq. (16); chapter 06, eq. (6.11).
     """
+    _check_mask(token_rewards, completion_mask)
+    _check_mask(values, completion_mask)
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must lie in [0, 1], got {lam}.")
     before = values.masked_fill(~completion_mask, 0.0)  # V = 0 once the text is over
     after = torch.cat([before[:, 1:], torch.zeros_like(before[:, :1])], dim=1)
     errors = token_rewards.masked_fill(~completion_mask, 0.0) + gamma * after - before
     return rewards_to_go(errors, completion_mask, gamma=gamma * lam)
 
 
-contract.keep(__name__)
+def _check_mask(numbers: Tensor, completion_mask: Tensor) -> None:
+    if numbers.shape != completion_mask.shape or numbers.ndim != 2:
+        raise ValueError(
+            f"got {tuple(numbers.shape)} numbers for a completion_mask of shape "
+            f"{tuple(completion_mask.shape)}: both must be (B, T)."
+        )
+    if completion_mask.dtype != torch.bool:
+        raise ValueError(f"completion_mask must be bool, got {completion_mask.dtype}.")

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from helpers import contract, identity, models, settings
+from helpers import identity, models, settings
 from helpers.models import LanguageModel
 
 KEEP = 2  # whole checkpoints that are kept: the newest, and one to fall back on
@@ -382,6 +382,3 @@ def _force_to_disk(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-contract.keep(__name__)

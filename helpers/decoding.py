@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
-from helpers import contract, models
+from helpers import models
 
 Draw = Callable[[Tensor, Tensor, Any], tuple[Tensor, Tensor, Tensor]]
 # Tokens between two looks at which rows have ended; a look makes a GPU wait for the CPU.
@@ -329,6 +329,3 @@ def has_plain_cache(model: nn.Module) -> bool:
         model: any causal LM of `transformers`.
     """
     return all(type(layer) is DynamicLayer for layer in new_cache(model).layers)
-
-
-contract.keep(__name__)

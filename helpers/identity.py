@@ -23,7 +23,6 @@ import filelock
 import torch
 from torch import nn
 
-from helpers import contract
 from helpers.models import LanguageModel
 
 LOCK, HOLDER = ".lock", ".lock-holder.json"
@@ -186,6 +185,3 @@ def _plain(value: Any) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
-
-
-contract.keep(__name__)

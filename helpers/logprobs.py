@@ -11,22 +11,24 @@ prediction *of* token t. Functions that take "aligned" logits expect this shift 
 import torch
 from torch import Tensor
 
-from helpers import contract
-
 
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Log-probability of each given token under logits that are already aligned with it.
 
     Args:
-        logits: (..., V) float; −inf marks an impossible token. logits[..., t, :] predicts
-            token_ids[..., t].
-        token_ids: (...) integer, in [0, V): one row of logits for each token.
+        logits: (..., V) float. logits[..., t, :] predicts token_ids[..., t].
+        token_ids: (...) integer, in [0, V).
     Returns:
         (...) float, nats, same dtype as `logits`; differentiable in `logits`.
     Raises:
         ValueError: the shapes do not match.
     Source: chapter 01, eq. (1.1).
     """
+    if logits.shape[:-1] != token_ids.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} must be token_ids {tuple(token_ids.shape)} plus one "
+            "vocabulary dimension: one row of logits for each token that is scored."
+        )
     return logits.log_softmax(-1).gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)  # (...)
 
 
@@ -34,8 +36,8 @@ def next_token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Log-probability of every token but the first, each given all tokens before it.
 
     Args:
-        logits: (B, L, V) float, a causal model's output on `token_ids`; −inf is impossible.
-        token_ids: (B, L) integer, the model's input; all but the first of a row in [0, V).
+        logits: (B, L, V) float, a causal model's output on `token_ids`.
+        token_ids: (B, L) integer, the model's input.
     Returns:
         (B, L−1) float, nats. Entry t scores token_ids[:, t+1] with logits[:, t].
     Raises:
@@ -47,8 +49,7 @@ def next_token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
             f"token_ids {tuple(token_ids.shape)} holds fewer than two tokens a row: "
             "the first token has no prediction, so nothing is left to score."
         )
-    with contract.anew():  # a world's prompts have numbers beyond its words, and come first
-        return token_logprobs(logits[:, :-1], token_ids[:, 1:])
+    return token_logprobs(logits[:, :-1], token_ids[:, 1:])
 
 
 def sequence_logprobs(token_logprobs: Tensor, completion_mask: Tensor) -> Tensor:
@@ -63,6 +64,13 @@ def sequence_logprobs(token_logprobs: Tensor, completion_mask: Tensor) -> Tensor
         ValueError: shapes disagree, the mask is not bool, or a row of it is empty.
     Source: chapter 01, eq. (1.4).
     """
+    if token_logprobs.shape != completion_mask.shape:
+        raise ValueError(
+            f"token_logprobs {tuple(token_logprobs.shape)} and completion_mask "
+            f"{tuple(completion_mask.shape)} must have the same shape (B, T)."
+        )
+    if completion_mask.dtype != torch.bool:
+        raise ValueError(f"completion_mask must be bool, got {completion_mask.dtype}.")
     if not completion_mask.any(-1).all():
         row = int((~completion_mask.any(-1)).nonzero()[0, 0])
         raise ValueError(
@@ -95,13 +103,17 @@ def mask_from_lengths(lengths: Tensor, width: int) -> Tensor:
     """True on the first `lengths[i]` positions of row i: a mask by position, never by token id.
 
     Args:
-        lengths: (B,) integer, in [1, width], tokens.
-        width: T ≥ 1, the number of columns.
+        lengths: (B,) integer, tokens.
+        width: T, the number of columns.
     Returns:
         (B, T) bool.
     Raises:
         ValueError: a length is below 1 or above `width`.
     """
+    if lengths.numel() and (int(lengths.min()) < 1 or int(lengths.max()) > width):
+        raise ValueError(
+            f"lengths must lie in 1..{width}, got {int(lengths.min())}..{int(lengths.max())}."
+        )
     return torch.arange(width, device=lengths.device) < lengths.unsqueeze(-1)  # (B, T)
 
 
@@ -134,8 +146,8 @@ def sampling_logits(
     renormalised, and differs from the model's as soon as one setting is on.
 
     Args:
-        logits: (..., V) float, the model's; −inf marks an impossible token.
-        temperature: > 0. Below 1 sharpens, above 1 flattens; for greedy decoding use top_k=1.
+        logits: (..., V) float, the model's.
+        temperature: > 0. Below 1 sharpens, above 1 flattens.
         top_k: tokens kept, ≥ 1; those that tie with the k-th stay. None: all.
         top_p: in (0, 1]. None: all.
     Returns:
@@ -144,6 +156,14 @@ def sampling_logits(
         ValueError: a setting is out of its range.
     Source: top-p: Holtzman et al. (2020), "The Curious Case of Neural Text Degeneration".
     """
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature must be above 0, got {temperature}. For greedy decoding use top_k=1."
+        )
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}. None keeps every token.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], got {top_p}. None keeps every token.")
     logits = logits / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         kth_largest = logits.topk(top_k, dim=-1).values[..., -1:]
@@ -154,6 +174,3 @@ def sampling_logits(
         drop = (mass_before >= top_p).scatter(-1, order, mass_before >= top_p)
         logits = logits.masked_fill(drop, -torch.inf)
     return logits
-
-
-contract.keep(__name__)

@@ -6,17 +6,16 @@ The number itself means nothing: it is made so that its gradient is an estimate 
 import torch
 from torch import Tensor
 
-from helpers import contract, logprobs
+from helpers import logprobs
 
 
 def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: Tensor) -> Tensor:
     """Surrogate whose gradient is minus the REINFORCE estimate of ∇J.
 
     Args:
-        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient. Entries outside
-            the mask may hold anything.
+        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient.
         advantages: (B,) float, one judgement a completion, or (B, T) float, one a word; reward
-            units. A constant: detached here. Outside the mask it may hold anything.
+            units. A constant: detached here.
         completion_mask: (B, T) bool, True on completion tokens, EOS included.
     Returns:
         () float: the mean over B of −Σ_t Â·log π. Divided by B only, never by length.
@@ -26,12 +25,14 @@ def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: 
     """
     if advantages.shape == completion_mask.shape[:1]:
         advantages = advantages.unsqueeze(1).expand_as(completion_mask)
+    if advantages.shape != completion_mask.shape:
+        raise ValueError(
+            f"advantages {tuple(advantages.shape)} must be one a completion, "
+            f"({completion_mask.shape[0]},), or one a word, {tuple(completion_mask.shape)}."
+        )
     judged = advantages.detach().masked_fill(~completion_mask, 0.0)
     if not bool(judged.isfinite().all()):
         row = int((~judged.isfinite()).any(-1).nonzero()[0, 0])
         raise ValueError(f"the advantage of completion {row} is not finite.")
     scores = torch.where(completion_mask, token_logprobs, torch.zeros_like(token_logprobs))
     return -logprobs.sequence_logprobs(scores * judged, completion_mask).mean()
-
-
-contract.keep(__name__)

@@ -23,8 +23,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from helpers import contract
-
 REVIEWS_MODEL = Path(__file__).parent / "pretrained" / "reviews"
 ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = (  # any of them makes a tokenizer
@@ -418,6 +416,3 @@ def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
         model: any causal LM of `transformers`; gradients flow. No padding, no cache.
     """
     return lambda token_ids: model(input_ids=token_ids, use_cache=False).logits
-
-
-contract.keep(__name__)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from helpers import contract
-
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -96,6 +94,3 @@ class Processes:
                     f"{mine[name]!r:.200}. Load or draw the same in each, and let all see the same "
                     "folder of checkpoints."
                 )
-
-
-contract.keep(__name__)

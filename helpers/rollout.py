@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers import contract, decoding, logprobs, models, probe
+from helpers import decoding, logprobs, models, probe
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class SamplingSettings:
     """From which distribution completions are drawn, how many, and where they end."""
 
     eos_ids: tuple[int, ...]  # ids that end a completion; empty if only the limit does
-    max_new_tokens: int  # ≥ 1, the limit; a completion cut here has finished == False
-    group_size: int = 1  # ≥ 1, completions a prompt; the rows of one prompt are neighbours
-    temperature: float = 1.0  # > 0, see `logprobs.sampling_logits`; greedy is top_k=1
-    top_k: int | None = None  # ≥ 1; all but None, like temperature ≠ 1, is another policy
-    top_p: float | None = None  # in (0, 1]
+    max_new_tokens: int  # the limit, ≥ 1; a completion cut here has finished == False
+    group_size: int = 1  # completions a prompt; the rows of one prompt are neighbours
+    temperature: float = 1.0  # see `logprobs.sampling_logits`, as for top_k and top_p
+    top_k: int | None = None  # anything but None, like temperature ≠ 1, is another policy
+    top_p: float | None = None
 
     def logits(self, logits: Tensor) -> Tensor:
         """The logits that are drawn from.
@@ -80,8 +80,7 @@ def sample(
         settings: the distribution, the limit, the size of a group.
         fields: instead of `settings`, its fields by name: `eos_ids=(2,), max_new_tokens=8`.
         generator: the only source of chance: `uniforms` are drawn from it.
-        uniforms: instead of a generator, (B, max_new_tokens) float in [0, 1), float64 where the
-            device has it: the number
+        uniforms: instead of a generator, (B, max_new_tokens) float64 in [0, 1): the number
             that draws token t of row i, whatever the other rows do.
         decoder: of this model, to decode without waiting for the CPU (on a GPU).
         compact_below: rows that have ended leave the batch when at most this share of it is
@@ -94,7 +93,7 @@ def sample(
             its logits are not finite.
     """
     settings = _chosen(settings, fields)
-    _check_prompts(prompt_mask)
+    _check_prompts(prompt_ids, prompt_mask, settings.eos_ids)
     check_limits(
         models.context_length(model),
         prompt_ids.shape[1],
@@ -155,12 +154,16 @@ def check_limits(
 
     Args:
         context: most tokens that the model can read, or None.
-        prompt_tokens: ≥ 1, of the longest prompt.
-        max_new_tokens: ≥ 1, the limit of a completion.
-        group_size: ≥ 1, completions a prompt.
+        prompt_tokens: of the longest prompt.
+        max_new_tokens: the limit of a completion.
+        group_size: completions a prompt.
     Raises:
         ValueError: a number is below 1, or prompt plus limit exceed the context.
     """
+    if max_new_tokens < 1 or group_size < 1:
+        raise ValueError(
+            f"max_new_tokens ({max_new_tokens}) and group_size ({group_size}) must be at least 1."
+        )
     if context is not None and prompt_tokens + max_new_tokens > context:
         raise ValueError(
             f"{prompt_tokens} prompt tokens and up to {max_new_tokens} new ones do not fit "
@@ -170,12 +173,19 @@ def check_limits(
         )
 
 
-def _check_prompts(prompt_mask: Tensor) -> None:
-    if not prompt_mask[:, -1].all():
+def _check_prompts(prompt_ids: Tensor, prompt_mask: Tensor, eos_ids: tuple[int, ...]) -> None:
+    if prompt_ids.shape != prompt_mask.shape or prompt_mask.dtype != torch.bool:
+        raise ValueError(
+            f"prompt_ids {tuple(prompt_ids.shape)} and prompt_mask {tuple(prompt_mask.shape)} need "
+            f"one shape (B, P), and the mask must be bool, got {prompt_mask.dtype}."
+        )
+    if not prompt_mask.numel() or not prompt_mask[:, -1].all():
         raise ValueError(
             "the last column of prompt_mask must be True: prompts are padded on the left and have "
             "at least one token. LanguageModel.encode does that."
         )
+    if not isinstance(eos_ids, tuple):
+        raise ValueError(f"eos_ids must be a tuple of ids such as (2,), got {eos_ids!r}.")
 
 
 def _decode(
@@ -425,6 +435,3 @@ def at_least_float32(logits: Tensor) -> Tensor:
         (...) float32, or float64 if it was.
     """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-contract.keep(__name__)

@@ -19,8 +19,6 @@ from typing import Any
 
 import torch
 
-from helpers import contract
-
 
 @dataclass(frozen=True)
 class Record:
@@ -222,6 +220,3 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-contract.keep(__name__)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from helpers import contract, decoding, kl, logprobs, models, probe, rollout
+from helpers import decoding, kl, logprobs, models, probe, rollout
 from helpers.rollout import RolloutBatch
 
 
@@ -282,6 +282,3 @@ def token_rewards(rewards: Tensor, penalties: Tensor, completion_mask: Tensor) -
     """
     last = completion_mask.sum(-1, keepdim=True) - 1  # (B, 1)
     return (-penalties).scatter_add(1, last, rewards.unsqueeze(1))
-
-
-contract.keep(__name__)

@@ -25,7 +25,6 @@ from torch import Tensor
 from helpers import (
     advantages,
     checkpoints,
-    contract,
     decoding,
     identity,
     losses,
@@ -68,7 +67,7 @@ def train(
 
     Args:
         lm: the policy; its weights are moved, and it stays in eval mode.
-        prompts: where the prompts of a step are drawn from; at least one.
+        prompts: where the prompts of a step are drawn from.
         reward: (prompts, completions), two lists of B strings → B finite numbers.
         config: None takes the defaults.
         ref_policy: π_ref, frozen, with the same vocabulary; needed if kl_coef is not 0. With
@@ -184,7 +183,7 @@ class Loop:
 
         Args:
             lm: the policy.
-            prompts: where the prompts of a step are drawn from; at least one.
+            prompts: where the prompts of a step are drawn from.
             reward: two lists of B strings → B finite numbers.
             config: the settings.
             ref_policy: π_ref, or None.
@@ -495,6 +494,3 @@ def _check_mismatch(loop: Loop, mismatch: float, batch: RolloutBatch) -> None:
             "that is scored is not the one that sampled. Did something change the model in "
             "between, such as another temperature, dropout, or weights that were moved?"
         )
-
-
-contract.keep(__name__)

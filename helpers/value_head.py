@@ -8,7 +8,7 @@ needs no learning rate: two sums, which forget a tenth at each step, are all tha
 import torch
 from torch import Tensor, nn
 
-from helpers import advantages, contract, rollout, scoring
+from helpers import advantages, rollout, scoring
 from helpers.advantages import MEMORY
 from helpers.rollout import RolloutBatch
 
@@ -74,12 +74,12 @@ def compare(
     Args:
         model: the policy.
         batch: sampled by it.
-        token_rewards: (B, T) float, reward units, 0 outside the mask, on the CPU; float64 in the loop.
+        token_rewards: (B, T) float64, reward units, 0 outside the mask, on the CPU.
         memory: what `learn` returned.
         lam: λ of `advantages.gae`; 1 is the reward still to go minus V.
         budget: tokens a micro-batch.
     Returns:
-        advantages: (B, T) float, reward units, 0 outside the mask, on the CPU; float64 in the loop.
+        advantages: (B, T) float64, reward units, 0 outside the mask, on the CPU.
         sums: (D + 1, D + 2) float64, for `learn`; add them up over processes.
     Source: chapter 06, eq. (6.11).
     """
@@ -113,6 +113,3 @@ def learn(memory: Tensor | None, of_batch: Tensor) -> Tensor:
         (D + 1, D + 2) float.
     """
     return of_batch if memory is None else MEMORY * memory + of_batch
-
-
-contract.keep(__name__)

@@ -18,7 +18,7 @@ from course.exact.gradients import GradientMoments, GradientProblem
 from course.exact.oracle import Policy
 from course.exact.tables import TablePolicy
 from course.worlds.word_world import RewardFunction, TokenWorld
-from helpers import contract, logprobs, losses
+from helpers import logprobs, losses
 
 
 @torch.no_grad()
@@ -309,6 +309,3 @@ def bandit(rewards: Mapping[str, float], *, prompt: str = "taste") -> TokenWorld
         ends=False,
         reward=lambda prompts, texts: [paid[text] for text in texts],
     )
-
-
-contract.keep(__name__)

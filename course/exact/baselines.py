@@ -19,7 +19,7 @@ from course.exact import gradients, oracle
 from course.exact.gradients import GradientMoments, GradientProblem
 from course.exact.tables import TablePolicy
 from course.worlds.word_world import RewardFunction
-from helpers import advantages, contract, settings
+from helpers import advantages, settings
 
 VALUE_RATE = 0.2  # of the learned V: how far one visit moves it
 
@@ -357,6 +357,3 @@ def average(parts: Sequence[GradientMoments]) -> GradientMoments:
         sum(part.variance for part in parts) / count**2,
         along / count**2,
     )
-
-
-contract.keep(__name__)

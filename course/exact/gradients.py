@@ -21,7 +21,6 @@ from torch import Tensor
 from course.exact import oracle
 from course.exact.oracle import Policy
 from course.worlds.word_world import RewardFunction, TokenWorld
-from helpers import contract
 
 MOST_COUNTS = 300_000  # ways to share K completions among V rewards; about half a second
 
@@ -307,6 +306,3 @@ def best_constant(problem: GradientProblem) -> float:
     """
     weight = problem.probability * problem.scores.pow(2).sum(-1)
     return float(weight @ problem.rewards / weight.sum())
-
-
-contract.keep(__name__)

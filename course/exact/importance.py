@@ -10,8 +10,6 @@ Dimensions: B completions, T words. Entries outside a mask may hold anything, na
 import torch
 from torch import Tensor
 
-from helpers import contract
-
 
 def log_ratios(
     target_logprobs: Tensor, behavior_logprobs: Tensor, completion_mask: Tensor
@@ -19,10 +17,9 @@ def log_ratios(
     """log π(x_t | s_t) − log μ(x_t | s_t) of every word that was written.
 
     Args:
-        target_logprobs: (B, T) float, nats; −inf where the target cannot write the word;
-            outside the mask anything.
+        target_logprobs: (B, T) float, nats; −inf where the target cannot write the word.
         behavior_logprobs: (B, T) float, nats, noted down when the text was sampled; a constant
-            in every use that differentiates; outside the mask anything.
+            in every use that differentiates.
         completion_mask: (B, T) bool, True on completion words, the ending word included.
     Returns:
         (B, T) float, nats: 0 outside the mask, −inf where the target cannot follow.
@@ -59,8 +56,7 @@ def sequence_ratios(log_ratios: Tensor) -> Tensor:
     """ρ = π(x | c) / μ(x | c), one number a completion.
 
     Args:
-        log_ratios: (B, T) float, nats, from `log_ratios`: −inf where the target cannot write the
-            word, 0 outside the completion.
+        log_ratios: (B, T) float, nats, from `log_ratios`: 0 outside the completion.
     Returns:
         (B,) float ≥ 0: the product of the words' ratios.
     Source: chapter 04, eq. (4.9).
@@ -72,7 +68,7 @@ def prefix_ratios(log_ratios: Tensor) -> Tensor:
     """ρ_{1:t}, the ratio of everything up to word t, word t included.
 
     Args:
-        log_ratios: (B, T) float, nats or −inf, from `log_ratios`.
+        log_ratios: (B, T) float, nats, from `log_ratios`.
     Returns:
         (B, T) float ≥ 0; the last column is the ratio of the whole completion.
     Source: chapter 04, eq. (4.12).
@@ -86,7 +82,7 @@ def discounted_returns(
     """G = Σ_t γ^(t−1) r_t of each completion: what the ratio of the whole text multiplies.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
+        token_rewards: (B, T) float, reward units: r_t, paid for word t.
         completion_mask: (B, T) bool.
         gamma: discount; the first word is not discounted.
     Returns:
@@ -104,7 +100,7 @@ def per_decision_returns(
 
     Args:
         prefix_ratios: (B, T) float, from `prefix_ratios`.
-        token_rewards: (B, T) float, reward units; outside the mask anything.
+        token_rewards: (B, T) float, reward units.
         completion_mask: (B, T) bool.
         gamma: discount.
     Returns:
@@ -191,6 +187,3 @@ def _check_weights(ratios: Tensor, returns: Tensor) -> None:
             f"ratios {tuple(ratios.shape)} and returns {tuple(returns.shape)} must both be (B,) "
             "with B ≥ 1: one number for each completion."
         )
-
-
-contract.keep(__name__)

@@ -17,7 +17,7 @@ from course.exact import importance, oracle, values
 from course.exact.oracle import Policy
 from course.exact.values import Levels
 from course.worlds.word_world import TokenWorld
-from helpers import contract, logprobs
+from helpers import logprobs
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,3 @@ def of_each_kind(problem: OffPolicy, *, count: int) -> Mapping[str, Moments]:
         problem.probability, problem.ratio, problem.returns, count=count, truth=problem.truth
     )
     return found
-
-
-contract.keep(__name__)

@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor
 
 from course.worlds.word_world import RewardFunction, TokenWorld
-from helpers import contract, kl, logprobs
+from helpers import kl, logprobs
 
 Policy = Callable[[Tensor], Tensor]
 
@@ -101,7 +101,7 @@ def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:
     """The entries of a table of states and words on the way down one text.
 
     Args:
-        levels: T tensors (n^k, A), such as log π(a | s), Q or A; −inf and nan are passed on.
+        levels: T tensors (n^k, A), such as log π(a | s), Q or A.
         path: at most T word ids; all but the last one continue.
     Returns:
         () float each, one a word: levels[k] at the prefix before it, and at that word.
@@ -145,7 +145,7 @@ def read_moves(levels: Sequence[Tensor], moves: Tensor) -> Tensor:
     """Read a table of states and words, such as r, Q or log π, along every completion.
 
     Args:
-        levels: T tensors (n^k, A); −inf and nan are passed on.
+        levels: T tensors (n^k, A).
         moves: (N, T) int64, from `word_moves`.
     Returns:
         (N, T) float; 0 after the end.
@@ -290,6 +290,3 @@ def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
             f"{int(counts.sum())} draws are too few: fewer than two outcomes are expected 5 times."
         )
     return float(stats.chisquare(observed_bins, expected_bins).pvalue)
-
-
-contract.keep(__name__)

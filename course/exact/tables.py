@@ -7,7 +7,6 @@ from torch.nn.functional import one_hot
 from course.exact import oracle
 from course.exact.oracle import Policy
 from course.worlds.word_world import TokenWorld
-from helpers import contract
 
 
 class TablePolicy(nn.Module):
@@ -156,6 +155,3 @@ def exploring(
         )
     tempered = (tabulate(policy, world).logits / temperature).softmax(-1)
     return table_policy((1 - epsilon) * tempered + epsilon / world.num_actions, world)
-
-
-contract.keep(__name__)

@@ -21,7 +21,6 @@ from torch import Tensor
 from course.exact import values
 from course.exact.values import Levels
 from course.worlds.word_world import TokenWorld
-from helpers import contract
 
 Transition = tuple[int, int, float, int | None]
 Record = Sequence[Sequence[Transition]]
@@ -395,6 +394,3 @@ def _look(
     if wanted is None:
         looks.append(torch.tensor(table, dtype=torch.float64))
     return torch.stack(looks)
-
-
-contract.keep(__name__)

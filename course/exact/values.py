@@ -18,7 +18,6 @@ from torch import Tensor
 from course.exact import oracle
 from course.exact.oracle import Policy
 from course.worlds.word_world import RewardFunction, TokenWorld
-from helpers import contract
 
 Levels = list[Tensor]
 
@@ -239,6 +238,3 @@ def epsilon_greedy_values(
         return (1 - epsilon) * q_value.max(dim=-1).values + epsilon * q_value.mean(-1)
 
     return _sweep(rewards, gamma, choose)
-
-
-contract.keep(__name__)

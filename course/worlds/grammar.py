@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from helpers import contract
-
 Rule = tuple[float, tuple[str, ...], float]  # log-probability, right-hand side, score
 Stack = tuple[str, ...]  # symbols still to be written, the next one first
 
@@ -205,6 +203,3 @@ def _logsumexp(values: Sequence[float]) -> float:
         return -math.inf
     top = max(values)
     return top + math.log(sum(math.exp(value - top) for value in values))
-
-
-contract.keep(__name__)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from course.worlds.reviews import REVIEWS
-from helpers import contract, kl, logprobs, models
+from helpers import kl, logprobs, models
 
 BATCH, MICRO_BATCH, LEARNING_RATE = 32, 16, 3e-3
 
@@ -213,8 +213,7 @@ def kl_along(lm: models.LanguageModel, texts: Sequence[str], truth: Tensor) -> T
     Args:
         lm: the model.
         texts: B reviews of the grammar.
-        truth: (B, T, V) float64, nats, −inf where no text goes on so, from
-            `exact_conditionals(lm, texts)`.
+        truth: (B, T, V) float64 nats, from `exact_conditionals(lm, texts)`.
     Returns:
         (B,) float64, nats.
     Source: chapter 02, eq. (2.3); Cover and Thomas (2006), theorem 2.5.3.
@@ -245,6 +244,3 @@ def measure(lm: models.LanguageModel, count: int, generator: torch.Generator) ->
         "grammar_expected_words_per_review": REVIEWS.expected_length(),
         "grammar_expected_sentiment": REVIEWS.expected_score(),
     }
-
-
-contract.keep(__name__)

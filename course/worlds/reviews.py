@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from course.worlds import grammar, word_world
 from course.worlds.grammar import Grammar
-from helpers import contract
 
 # --------------------------------------------------------------------------- reviews world
 
@@ -140,6 +139,3 @@ def completion_grammar(reviews: grammar.Grammar = REVIEWS) -> grammar.Grammar:
         if right[:2] == ("the", "NOUN")
     ]
     return grammar.Grammar("COMPLETION", weights)
-
-
-contract.keep(__name__)

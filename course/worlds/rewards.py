@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from course.worlds import reviews, word_world
-from helpers import contract, settings
+from helpers import settings
 
 _ADDITION = re.compile(r"(0|[1-9][0-9]{0,17})\+(0|[1-9][0-9]{0,17})=")  # [0-9]: \d takes more
 
@@ -257,6 +257,3 @@ def share_of_reviews(prompts: Sequence[str], completions: Sequence[str]) -> floa
     """
     verdicts = grammar_reward(prompts, completions)
     return sum(verdicts) / max(1, len(verdicts))
-
-
-contract.keep(__name__)

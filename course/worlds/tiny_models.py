@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from course.worlds.word_world import TokenWorld
-from helpers import contract, models
+from helpers import models
 from helpers.models import LanguageModel
 
 
@@ -129,6 +129,3 @@ def _gpt2_config(
         eos_token_id=None,
         **kwargs,
     )
-
-
-contract.keep(__name__)

@@ -7,10 +7,6 @@ of floats. It sees text and nothing else: no model, no gradient.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from helpers import contract
-
 RewardFunction = Callable[[Sequence[str], Sequence[str]], list[float]]
 
 
@@ -118,7 +114,7 @@ class TokenWorld:
             raise ValueError(f"unknown words {unknown}; this world has {list(self.words)}.")
         return [self.words.index(word) for word in text.split()]
 
-    def decode(self, token_ids: Sequence[int] | Tensor) -> str:
+    def decode(self, token_ids: Sequence[int]) -> str:
         """Words separated by spaces."""
         return " ".join(self.words[int(token)] for token in token_ids)
 
@@ -152,6 +148,3 @@ REWARDS: dict[str, RewardFunction] = {
     "pass or fail (0 or 1)": pass_or_fail,
     "only “very good .”": one_text,
 }
-
-
-contract.keep(__name__)

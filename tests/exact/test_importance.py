@@ -125,13 +125,13 @@ def test_effective_size_of_equal_and_of_lonely_weights_without_overflow():
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="B = "):
+    with pytest.raises(ValueError, match="one shape"):
         importance.log_ratios(TARGET[:1], BEHAVIOR, MASK)
     with pytest.raises(ValueError, match="bool"):
         importance.log_ratios(TARGET, BEHAVIOR, MASK.long())
     with pytest.raises(ValueError, match="empty"):
         importance.log_ratios(TARGET, BEHAVIOR, torch.zeros_like(MASK))
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match="nan or"):
         importance.log_ratios(TARGET, BEHAVIOR, torch.ones_like(MASK))
     impossible = BEHAVIOR.clone()
     impossible[0, 1] = -INF
@@ -139,7 +139,7 @@ def test_nonsense_is_refused():
         importance.log_ratios(TARGET, impossible, MASK)
     with pytest.raises(ValueError, match="for each word"):
         importance.per_decision_returns(torch.ones(2), REWARDS, MASK)
-    with pytest.raises(ValueError, match="B = "):
+    with pytest.raises(ValueError, match="one shape"):
         importance.discounted_returns(REWARDS[:, :2], MASK)
     for bad in (
         (torch.ones(2), torch.ones(3)),

@@ -92,7 +92,7 @@ def test_table_policy_keeps_probabilities_and_refuses_what_is_none(world):
     for wrong, message in (
         (probs[0, :84], "first dimension"),
         (2 * probs, "sum 1"),
-        (probs - 0.5, "none below 0|at least 0"),
+        (probs - 0.5, "none below 0"),
     ):
         with pytest.raises(ValueError, match=message):
             tables.table_policy(wrong, world)
@@ -108,5 +108,5 @@ def test_exploring_by_hand(world, table):
     same = tables.exploring(table, world)
     assert_close(same.logits, table.logits.log_softmax(-1))
     for bad in ({"temperature": 0.0}, {"epsilon": 1.2}, {"epsilon": -0.1}):
-        with pytest.raises(ValueError, match="temperature must be above 0|epsilon must be"):
+        with pytest.raises(ValueError, match="temperature must be above 0"):
             tables.exploring(table, world, **bad)

@@ -65,7 +65,7 @@ def test_what_cannot_be_compared_is_refused():
         with pytest.raises(ValueError, match="at least 2"):
             judge(torch.ones(3, 1))
     for rewards in (torch.tensor(1.0), torch.ones(2, 0)):
-        with pytest.raises(ValueError, match="at least|K"):
+        with pytest.raises(ValueError, match="at least"):
             advantages.minus_group_mean(rewards)
     with pytest.raises(ValueError, match="epsilon"):
         advantages.group_z_score(torch.ones(4), epsilon=0.0)

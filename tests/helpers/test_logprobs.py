@@ -80,8 +80,8 @@ def test_sequence_logprobs_passes_no_gradient_to_what_is_masked():
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.ones(2, 2, dtype=torch.bool), "T = 3"),
-        (torch.ones(2, 3), r"must be \(B, T\) bool"),
+        (torch.ones(2, 2, dtype=torch.bool), "same shape"),
+        (torch.ones(2, 3), "must be bool"),
         (torch.tensor([[True, False, False], [False, False, False]]), "row 1 is empty"),
     ],
 )
@@ -105,7 +105,7 @@ def test_masks_are_made_from_positions():
     mask = logprobs.mask_from_lengths(torch.tensor([1, 3, 2]), 3)
     assert mask.tolist() == [[True, False, False], [True, True, True], [True, True, False]]
     for bad in ([0, 1], [2, 4]):
-        with pytest.raises(ValueError, match="at least 1 and at most width"):
+        with pytest.raises(ValueError, match=r"1\.\.3"):
             logprobs.mask_from_lengths(torch.tensor(bad), 3)
 
 

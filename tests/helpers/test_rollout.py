@@ -222,10 +222,10 @@ def test_left_padding_changes_nothing_for_a_word_transformer(world):
     ("ids", "mask", "eos", "message"),
     [
         (torch.ones(1, 2).long(), torch.tensor([[True, False]]), (2,), "padded on the left"),
-        (torch.ones(1, 0).long(), torch.ones(1, 0).bool(), (2,), "shape"),
-        (torch.ones(1, 2).long(), torch.ones(1, 2), (2,), "bool"),
-        (torch.ones(1, 2).long(), torch.ones(1, 3).bool(), (2,), "P = 2"),
-        (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), 2, "tuple"),
+        (torch.ones(1, 0).long(), torch.ones(1, 0).bool(), (2,), "at least one token"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2), (2,), "must be bool"),
+        (torch.ones(1, 2).long(), torch.ones(1, 3).bool(), (2,), "one shape"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), 2, "tuple of ids"),
     ],
 )
 def test_prompts_in_the_wrong_form_are_refused(reviews, ids, mask, eos, message):

@@ -44,9 +44,9 @@ def test_the_target_can_be_set_and_must_make_sense():
 @pytest.mark.parametrize("reward", RULES)
 def test_rewards_pair_prompts_with_completions(reward):
     assert reward([], []) == []
-    with pytest.raises(ValueError, match="one for each"):
+    with pytest.raises(ValueError, match="one prompt for each"):
         reward(["the cast"], ["was good .", "was bad ."])
-    with pytest.raises(ValueError, match="lists? of strings"):
+    with pytest.raises(ValueError, match="lists of strings"):
         reward("the cast", "was good .")
 
 
@@ -213,7 +213,7 @@ def test_the_fit_is_a_minimum(generator):
 
 def test_labels_must_be_zero_or_one_for_each_text():
     for labels in ([1.0], [1.0, 2.0], [1.0, float("nan")]):
-        with pytest.raises(ValueError, match="0 or 1|one for each|finite"):
+        with pytest.raises(ValueError, match="0 or 1"):
             rewards.fit_reward_model(["a", "b"], labels, ["a"])
     model = rewards.RewardModel(("a",), torch.ones(1, dtype=torch.float64), 0.0)
     assert model([], []) == []
