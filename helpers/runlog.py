@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from helpers import contract
+
 
 @dataclass(frozen=True)
 class Record:
@@ -158,7 +160,7 @@ def save(
         columns: names.
         rows: one number a column.
         about: of `provenance`.
-        digits: that count.
+        digits: ≥ 1, that count.
     """
     lines = [",".join(f"{number:.{digits}g}" for number in row) for row in rows]
     _write(path, "\n".join([",".join(columns), *lines]) + "\n")
@@ -220,3 +222,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+contract.hold(globals())
