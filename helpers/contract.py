@@ -44,6 +44,7 @@ KINDS: dict[str, Callable[[Tensor], bool]] = {
 PHRASES: dict[str, Callable[[Any, dict[str, Any]], bool]] = {  # (value, sizes) → is it like that?
     "no row is empty": lambda x, _: bool(x.any(-1).all()),
     "padded on the left": lambda x, _: bool(x[..., -1:].all() and (x.diff() >= 0).all()),
+    "later tokens below V": lambda x, sizes: bool((x[..., 1:] < sizes["V"]).all()),
     "not empty": lambda x, _: bool(x.numel() if isinstance(x, Tensor) else len(x)),
     "callable": lambda x, _: callable(x),
 }
@@ -161,6 +162,8 @@ def _is_a(value: Any, hint: Any) -> bool:
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is_a(value, each) for each in inner)
+    if origin is Any:
+        return True
     if origin in (int, float):
         return isinstance(value, Integral if origin is int else Real) and not isinstance(
             value, bool
@@ -181,34 +184,35 @@ def _is_a(value: Any, hint: Any) -> bool:
 
 
 def _size(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str, Any]) -> str:
-    shape = re.match(r"\([^()]*\)(?: or \([^()]*\))*", statement)
+    shapes = re.match(r"\([^()]*\)(?: or \([^()]*\))*", statement)
+    if isinstance(value, Tensor | tuple) and shapes:
+        options = re.findall(r"\(([^()]*)\)", shapes[0])
+        if not any(_bind(tuple(getattr(value, "shape", value)), each, sizes) for each in options):
+            return f"have the shape {shapes[0]}{_known(shapes[0], sizes)}"
     if isinstance(value, Tensor):
-        options = re.findall(r"\(([^()]*)\)", shape[0]) if shape else []
-        if options and not any(_bind(value.shape, each, sizes) for each in options):
-            return f"have the shape {' or '.join(f'({each})' for each in options)}{_known(sizes)}"
         kind = re.search(r"\b(float|int|bool|number)", statement)
         if kind and not KINDS[kind[1]](value):
             return f"be {kind[1]}"
-        devices = {each.device for each in given.values() if isinstance(each, Tensor)}
+        devices = {str(each.device) for each in given.values() if isinstance(each, Tensor)}
         anywhere = len(devices) < 2 or "CPU" in statement or "device" in statement
-        return (
-            "" if anywhere else f"be on one device with the others of {sorted(map(str, devices))}"
-        )
-    letter = re.match(r"([A-Z])(?=$|,|;| [a-z≥])", statement)
+        return "" if anywhere else f"be on one device with the other tensors: {devices}"
+    letter = re.match(r"([A-Z])(?=$|,|;| [a-z≥≤])", statement)
     count = value if isinstance(value, int) else len(value) if hasattr(value, "__len__") else None
     if letter and count is not None and not _bind((count,), letter[1], sizes):
-        return f"{'be' if count is value else 'have as many entries as'} {letter[1]}{_known(sizes)}"
+        what = "be" if count is value else "have as many entries as"
+        return f"{what} {letter[1]} = {sizes[letter[1]]}"
     return "be below 2^63" if isinstance(value, int) and abs(value) >= 2**63 else ""
 
 
-def _known(sizes: Mapping[str, Any]) -> str:
-    known = [f"{k} = {v}" for k, v in sizes.items() if isinstance(v, int)]
+def _known(said: str, sizes: Mapping[str, Any]) -> str:
+    known = [f"{k} = {v}" for k, v in sizes.items() if re.search(rf"\b{re.escape(k)}", said)]
     return f" with {', '.join(known)}" if known else ""
 
 
 def _bind(shape: tuple[int, ...], said: str, sizes: dict[str, Any]) -> bool:
     """Whether a shape is the one that is said; notes the size of each letter."""
-    dims, found = [each.strip() for each in said.split(",") if each.strip()], {}
+    dims = [each.strip() for each in said.split(",") if each.strip()]
+    found: dict[str, Any] = {}
     if "..." in dims:
         start = dims.index("...")
         end = len(shape) - (len(dims) - 1 - start)

@@ -146,7 +146,7 @@ class Settings:
     lr: float  # η ≥ 0, the learning rate of plain gradient ascent
     steps: int  # ≥ 0; the first record is the start, before any step
     group_size: int | None = None  # K ≥ 1 completions a prompt and step; None: the exact gradient
-    baseline: str = "none"  # a slug of `baselines.FAMILY`; what remembers, starts at 0
+    baseline: str = "none"  # a name in `baselines.FAMILY`; what remembers, starts at 0
     constant: float = 1.0  # of the baseline "constant", reward units
     temperature: float = 1.0  # > 0: the policy is softmax(logits / temperature), also scored so
     prompts: tuple[str, ...] | None = None  # not empty; None: all of the world, equally

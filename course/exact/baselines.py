@@ -280,7 +280,7 @@ FAMILY: dict[str, Member] = {
 }
 
 
-contract.PHRASES["slug of `baselines.FAMILY`"] = lambda name, _: (
+contract.PHRASES["name in `baselines.FAMILY`"] = lambda name, _: (
     name in FAMILY or name in [each.label for each in FAMILY.values()]
 )
 
@@ -289,7 +289,7 @@ def member(name: str, group_size: int) -> Member:
     """A member of the family, if it can judge groups of this size.
 
     Args:
-        name: a slug of `baselines.FAMILY`; its label, the old name, is taken with a warning.
+        name: a slug of `FAMILY`; its label, the old name, is taken with a warning.
         group_size: K ≥ 1.
     Raises:
         ValueError: there is no such member, or K is too small for it.
@@ -312,7 +312,7 @@ def moments(
 
     Args:
         problem: the list of completions.
-        name: a slug of `baselines.FAMILY`.
+        name: a slug of `FAMILY`.
         num_actions: A, A ≥ 1.
         group_size: K ≥ 1.
         constant: of the member "constant", reward units.
