@@ -45,7 +45,7 @@ class State:
     """What a step changes, besides the weights."""
 
     optimizer: torch.optim.Optimizer
-    chance: Tensor  # int, state of the generator before the next step
+    chance: Tensor  # (C,) int, state of the generator before the next step
     step: int = 0  # ≥ 0: whole steps done
     memory: dict[str, Tensor] = field(default_factory=dict)  # of the baseline
     saved_step: int | None = None  # ≥ 0: of the newest checkpoint

@@ -43,8 +43,9 @@ KINDS: dict[str, Callable[[Tensor], bool]] = {
 }
 PHRASES: dict[str, Callable[[Any, dict[str, Any]], bool]] = {  # (value, sizes) → is it like that?
     "no row is empty": lambda x, _: bool(x.any(-1).all()),
-    "padded on the left": lambda x, _: bool(x[..., -1:].all() and (x.diff() >= 0).all()),
+    "padding on the left": lambda x, _: bool(x[..., -1:].all() and (x.diff() >= 0).all()),
     "later tokens below V": lambda x, sizes: bool((x[..., 1:] < sizes["V"]).all()),
+    "B = G·K": lambda _, sizes: sizes["B"] == sizes["G"] * sizes.get("K", 1),
     "not empty": lambda x, _: bool(x.numel() if isinstance(x, Tensor) else len(x)),
     "callable": lambda x, _: callable(x),
 }
@@ -127,19 +128,26 @@ def check(
     said = statements(function, owner)
     given = {k: v for k, v in [*zip(said, args, strict=False), *kwargs.items()] if k in said}
     sizes: dict[str, Any] = {}
-    for value in given.values():
+    where: dict[str, str] = {}  # letter → the argument that has this size
+    for name, value in given.items():
         sizes |= getattr(value, "sizes", {}) if type(value).__module__ in HELD else {}
+        where |= dict.fromkeys(sizes.keys() - where.keys(), name)
     for look in (_type, _size, _within):  # all types first, then all sizes, then the entries
         for name, value in given.items():
             hint, statement = said[name]
             if name == "self" or (value is None and look is not _type and hint is not Any):
                 continue
             why = look(value, statement, hint if look is _type else sizes, given)
+            where |= dict.fromkeys(sizes.keys() - where.keys(), name)
             if why:
                 place = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+                known = [k for k in where if re.search(rf"\b{re.escape(k)}\b", statement)]
+                sized = ", ".join(f"{k} = {sizes[k]} of {where[k]}" for k in known)
                 takes = f" It takes: {statement}." if statement else ""
                 kind = WrongTypeError if look is _type else ValueError
-                raise kind(f"{place}: {name} must {why}, not {_short(value)}.{takes}")
+                raise kind(
+                    f"{place}: {name} must {why}, not {_short(value)}.{takes} {sized}".strip()
+                )
 
 
 def _short(value: Any) -> str:
@@ -173,8 +181,9 @@ def _is_a(value: Any, hint: Any) -> bool:
     if isinstance(value, Tensor):  # a row of numbers may stand for a list of them
         return issubclass(list, origin) and value.ndim == 1 and inner[0] in (int, float)
     if issubclass(origin, Mapping):
-        pairs = value.items() if isinstance(value, origin) else [(value, value)]
-        return all(_is_a(k, inner[0]) and _is_a(v, inner[1]) for k, v in pairs)
+        pairs = value.items() if isinstance(value, origin) else []
+        fits = all(_is_a(k, inner[0]) and _is_a(v, inner[1]) for k, v in pairs)
+        return isinstance(value, origin) and fits
     listed = isinstance(value, origin) or origin is abc.Sequence and hasattr(value, "__getitem__")
     if not listed or isinstance(value, str | bytes | Mapping):
         return False
@@ -188,7 +197,7 @@ def _size(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str,
     if isinstance(value, Tensor | tuple) and shapes:
         options = re.findall(r"\(([^()]*)\)", shapes[0])
         if not any(_bind(tuple(getattr(value, "shape", value)), each, sizes) for each in options):
-            return f"have the shape {shapes[0]}{_known(shapes[0], sizes)}"
+            return f"have the shape {shapes[0]}"
     if isinstance(value, Tensor):
         kind = re.search(r"\b(float|int|bool|number)", statement)
         if kind and not KINDS[kind[1]](value):
@@ -202,11 +211,6 @@ def _size(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str,
         what = "be" if count is value else "have as many entries as"
         return f"{what} {letter[1]} = {sizes[letter[1]]}"
     return "be below 2^63" if isinstance(value, int) and abs(value) >= 2**63 else ""
-
-
-def _known(said: str, sizes: Mapping[str, Any]) -> str:
-    known = [f"{k} = {v}" for k, v in sizes.items() if re.search(rf"\b{re.escape(k)}", said)]
-    return f" with {', '.join(known)}" if known else ""
 
 
 def _bind(shape: tuple[int, ...], said: str, sizes: dict[str, Any]) -> bool:
@@ -261,7 +265,7 @@ def _bounds(x: Tensor, statement: str, sizes: Mapping[str, Any]) -> str:
         for name, holds in (("nan", x.isnan()), ("+inf", x == math.inf), ("−inf", x == -math.inf)):
             if name not in statement and bool(holds.any()):
                 return "be finite" if name not in statement else f"hold no {name}"
-    bounds = re.findall(rf"(?<!\b\w )([≥≤><]) {BOUND}", statement)
+    bounds = re.findall(rf"(?<!\b[A-Za-z] )([≥≤><]) {BOUND}", statement)
     for left, low, high, right in re.findall(rf"in ([\[(]){BOUND}, {BOUND}([\])])", statement):
         bounds += [("≥" if left == "[" else ">", low), ("≤" if right == "]" else "<", high)]
     for sign, number in bounds:

@@ -70,10 +70,10 @@ class Decoder:
 
         Args:
             prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
-            prompt_mask: (G, P) bool, padded on the left.
+            prompt_mask: (G, P) bool, False for the padding on the left.
             settings: a `rollout.SamplingSettings`; a step that was captured with others is
                 captured anew.
-            uniforms: (B, M) float in [0, 1), on the model's device; B ≥ 1, M ≥ 1.
+            uniforms: (B, M) float in [0, 1), on the model's device; B = G·K, M ≥ 1.
             draw: logits (B, V), numbers (B,), settings → tokens, log-probabilities, entropies.
         Returns:
             tokens: (B, limit) int64.

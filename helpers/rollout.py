@@ -22,14 +22,12 @@ class RolloutBatch:
     """Completions sampled from one policy. B rows, P prompt columns, T completion columns."""
 
     prompt_ids: Tensor  # (B, P) int64, ≥ 0, padded on the left; B ≥ 1, P ≥ 1
-    prompt_mask: Tensor  # (B, P) bool, padded on the left: False there
+    prompt_mask: Tensor  # (B, P) bool, False for the padding on the left
     completion_ids: Tensor  # (B, T) int64, ≥ 0, padded on the right; T ≥ 1
     completion_mask: Tensor  # (B, T) bool, True up to and including EOS: no row is empty
     lengths: Tensor  # (B,) int64 in [1, T], tokens, EOS included
     finished: Tensor  # (B,) bool, False where max_new_tokens cut the completion
-    old_logprobs: (
-        Tensor  # (B, T) float, nats, of each token under the distribution it was drawn from
-    )
+    old_logprobs: Tensor  # (B, T) float, nats, of each token under what it was drawn from
     entropies: Tensor  # (B, T) float, nats, of the distribution that each token was drawn from
 
     @property
@@ -49,6 +47,11 @@ class SamplingSettings:
     temperature: float = 1.0  # > 0: see `logprobs.sampling_logits`, as for top_k and top_p
     top_k: int | None = None  # ≥ 1; anything but None, like temperature ≠ 1, is another policy
     top_p: float | None = None  # share in (0, 1]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """K, for what is said of other arguments."""
+        return {"K": self.group_size}
 
     def logits(self, logits: Tensor) -> Tensor:
         """The logits that are drawn from.
@@ -84,7 +87,7 @@ def sample(
     Args:
         model: any causal LM of `transformers`. Sampled in eval mode; its mode is restored.
         prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
-        prompt_mask: (G, P) bool, False on padding: padded on the left.
+        prompt_mask: (G, P) bool, False for the padding on the left.
         settings: the distribution, the limit, the size of a group.
         fields: instead of `settings`, its fields by name: `eos_ids=(2,), max_new_tokens=8`.
         generator: the only source of chance: `uniforms` are drawn from it.
@@ -310,7 +313,7 @@ def pack(
 
     Args:
         prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
-        prompt_mask: (G, P) bool, padded on the left.
+        prompt_mask: (G, P) bool, False for the padding on the left.
         token_ids: (B, M) integer ≥ 0, M ≥ 1, B ≥ 1; what follows an end may be anything.
         old_logprobs: (B, M) float, nats, nan or −inf only after an end.
         entropies: (B, M) float, nats.

@@ -180,7 +180,7 @@ def can_share(model: nn.Module, prompt_mask: Tensor) -> bool:
 
     Args:
         model: the policy that scores.
-        prompt_mask: (B, P) bool, padded on the left: False there.
+        prompt_mask: (B, P) bool, False for the padding on the left.
     """
     way = probe.reading(model)
     saves_memory = torch.is_grad_enabled() and bool(_checkpointed_layers(model))  # no cache then

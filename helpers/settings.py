@@ -42,9 +42,7 @@ class Config:
     prompts_per_step: int = 8  # P ≥ 1; no prompt twice in a step while there are enough
     group_size: int = 16  # K ≥ 1, completions a prompt
     max_new_tokens: int = 32  # ≥ 1: a completion ends here if it has not ended by itself
-    temperature: float = (
-        1.0  # > 0: the policy is softmax(logits / temperature): sampled and scored so
-    )
+    temperature: float = 1.0  # > 0: softmax(logits / temperature) is sampled and scored
     baseline: str = "leave_one_out"  # one of BASELINES
     constant: float = 0.0  # of the baseline "constant", reward units
     gae_lambda: float = 1.0  # λ in [0, 1] of "learned_value"; below 1 the errors of V are a bias
@@ -55,14 +53,10 @@ class Config:
     checkpoint_every: int = 20  # steps, ≥ 1
     keep_special_tokens: bool = False  # in the texts that the reward sees; the end is never there
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = (
-        1024  # ≥ 1, padding counted; logits take this × vocabulary × 4 bytes
-    )
+    tokens_per_micro_batch: int = 1024  # ≥ 1, with padding; logits: this × vocabulary × 4 bytes
     share_prompts: bool = True  # read a prompt once a pass, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
-    compact_below: float = (
-        0.75  # ended rows leave if at most this share in [0, 1] is still being written
-    )
+    compact_below: float = 0.75  # in [0, 1]: ended rows leave if at most this share is written
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.decoding`)
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class GradientProblem:
     probability: Tensor  # (N,) float in [0, 1], p(x | c), N ≥ 1; they sum to 1
     rewards: Tensor  # (N,) float, R(c, x)
     word_scores: Tensor  # (E, D) float, ∇ log π(a | s), E = S·A: row s·A + a, states breadth first
-    moves: Tensor  # (N, T) int64 in [−1, E), T ≥ 1, the row of each word; −1 after the end
+    moves: Tensor  # (N, T) int64 in [−1, E), the row of each word, E − 1 is one; −1: none
 
     @property
     def sizes(self) -> dict[str, int]:

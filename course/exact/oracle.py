@@ -101,7 +101,7 @@ def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:
     """The entries of a table of states and words on the way down one text.
 
     Args:
-        levels: T tensors (n^k, A), such as log π(a | s), Q or A.
+        levels: T tensors (n^k, A), such as log π(a | s), Q or A; nan or −inf where none is.
         path: at most T word ids ≥ 0; all but the last one continue.
     Returns:
         () float each, one a word: levels[k] at the prefix before it, and at that word.
@@ -115,7 +115,7 @@ def rank(path: Sequence[int], num_continuing: int) -> int:
     """The row of a prefix in its level: its word ids read as digits of base `num_continuing`.
 
     Args:
-        path: word ids in [0, N).
+        path: word ids ≥ 0.
         num_continuing: N ≥ 1.
     """
     row = 0

@@ -27,6 +27,8 @@ def _states(record: Any, sizes: Sizes) -> bool:
     """A record's texts, or one text: transitions whose states and words are in the table."""
     texts = [record] if record and isinstance(record[0][0], int) else record
     most = sizes.get("S", 0)
+    if most < 1:
+        return True  # which another statement refuses
     return all(
         0 <= state < most and 0 <= word < sizes.get("A", word + 1) and (after or 0) < most
         for text in texts
@@ -57,6 +59,7 @@ contract.PHRASES.update(
         "require gradients": lambda x, _: (
             not isinstance(x, list | tuple) or (len(x) > 0 and all(t.requires_grad for t in x))
         ),
+        "E − 1 is one": lambda x, sizes: int(x.max()) == sizes["E"] - 1,
         "rising": lambda x, _: all(a < b for a, b in zip(x, x[1:], strict=False)),
         "all different": lambda x, _: len(set(x)) == len(x),
         "0 or 1": lambda x, _: all(each in (0, 1) for each in x),
