@@ -23,6 +23,7 @@ import filelock
 import torch
 from torch import nn
 
+from helpers import contract
 from helpers.models import LanguageModel
 
 LOCK, HOLDER = ".lock", ".lock-holder.json"
@@ -36,7 +37,7 @@ def of_run(
     Args:
         lm: the policy.
         prompts: of the run.
-        reward: its function, known by its name and its source without comments.
+        reward: its callable, known by its name and its source without comments.
         ref_policy: π_ref, or None.
     Returns:
         Name → digest, or the thing itself where it is short.
@@ -185,3 +186,6 @@ def _plain(value: Any) -> str:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+contract.hold(globals())

@@ -7,25 +7,27 @@ It is not symmetric, so the arguments are named by who draws.
 import torch
 from torch import Tensor
 
+from helpers import contract
+
 
 def kl_divergence(sampler_logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     """Exact KL(sampler ‖ other) over the last dimension.
 
     Args:
-        sampler_logprobs: (..., N) float, normalised log-probabilities of the distribution that
-            the expectation is taken over. −inf marks an impossible outcome, which adds nothing.
-        other_logprobs: (..., N) float, normalised log-probabilities of the other one.
+        sampler_logprobs: (..., N) float, normalised log-probabilities ≤ 0 of the distribution
+            that the expectation is taken over; −inf marks an impossible outcome, which adds
+            nothing.
+        other_logprobs: (..., N) float, normalised log-probabilities ≤ 0 of the other one, in the
+            same order; −inf marks what it cannot do.
     Returns:
         (...) float, nats, ≥ 0; +inf where the sampler can draw what the other cannot.
     Raises:
         ValueError: the shapes differ.
     Source: Kullback and Leibler (1951); chapter 01, eq. (1.7).
     """
-    if sampler_logprobs.shape != other_logprobs.shape:
-        raise ValueError(
-            f"both need one shape, got {tuple(sampler_logprobs.shape)} and "
-            f"{tuple(other_logprobs.shape)}: the outcomes must be listed in the same order."
-        )
     possible = sampler_logprobs > -torch.inf
     log_ratio = (sampler_logprobs - other_logprobs).masked_fill(~possible, 0.0)
     return (sampler_logprobs.exp() * log_ratio).sum(-1)
+
+
+contract.hold(globals())

@@ -11,24 +11,22 @@ prediction *of* token t. Functions that take "aligned" logits expect this shift 
 import torch
 from torch import Tensor
 
+from helpers import contract
+
 
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Log-probability of each given token under logits that are already aligned with it.
 
     Args:
-        logits: (..., V) float. logits[..., t, :] predicts token_ids[..., t].
-        token_ids: (...) integer, in [0, V).
+        logits: (..., V) float; −inf marks an impossible token. logits[..., t, :] predicts
+            token_ids[..., t].
+        token_ids: (...) integer, in [0, V), one for each row of logits.
     Returns:
         (...) float, nats, same dtype as `logits`; differentiable in `logits`.
     Raises:
         ValueError: the shapes do not match.
     Source: chapter 01, eq. (1.1).
     """
-    if logits.shape[:-1] != token_ids.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} must be token_ids {tuple(token_ids.shape)} plus one "
-            "vocabulary dimension: one row of logits for each token that is scored."
-        )
     return logits.log_softmax(-1).gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)  # (...)
 
 
@@ -36,19 +34,16 @@ def next_token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Log-probability of every token but the first, each given all tokens before it.
 
     Args:
-        logits: (B, L, V) float, a causal model's output on `token_ids`.
-        token_ids: (B, L) integer, the model's input.
+        logits: (B, L, V) float, −inf for what is impossible: a causal model's output on
+            `token_ids`.
+        token_ids: (B, L) integer ≥ 0, L ≥ 2, later tokens below V: the model's input, of which the first token
+            has no prediction.
     Returns:
         (B, L−1) float, nats. Entry t scores token_ids[:, t+1] with logits[:, t].
     Raises:
         ValueError: the shapes do not match, or L < 2 leaves nothing to score.
     Source: chapter 01, eq. (1.5).
     """
-    if token_ids.shape[-1] < 2:
-        raise ValueError(
-            f"token_ids {tuple(token_ids.shape)} holds fewer than two tokens a row: "
-            "the first token has no prediction, so nothing is left to score."
-        )
     return token_logprobs(logits[:, :-1], token_ids[:, 1:])
 
 
@@ -56,27 +51,15 @@ def sequence_logprobs(token_logprobs: Tensor, completion_mask: Tensor) -> Tensor
     """Log-probability of each completion: the masked sum over its tokens.
 
     Args:
-        token_logprobs: (B, T) float, nats. Entries outside the mask may hold anything.
-        completion_mask: (B, T) bool, True on completion tokens, EOS included.
+        token_logprobs: (B, T) float, nats, −inf for the impossible; outside the mask stands
+            anything.
+        completion_mask: (B, T) bool, True on completion tokens, EOS included: no row is empty.
     Returns:
         (B,) float, nats: Σ_t m_t log π(x_t | s_t). A sum, never a mean.
     Raises:
         ValueError: shapes disagree, the mask is not bool, or a row of it is empty.
     Source: chapter 01, eq. (1.4).
     """
-    if token_logprobs.shape != completion_mask.shape:
-        raise ValueError(
-            f"token_logprobs {tuple(token_logprobs.shape)} and completion_mask "
-            f"{tuple(completion_mask.shape)} must have the same shape (B, T)."
-        )
-    if completion_mask.dtype != torch.bool:
-        raise ValueError(f"completion_mask must be bool, got {completion_mask.dtype}.")
-    if not completion_mask.any(-1).all():
-        row = int((~completion_mask.any(-1)).nonzero()[0, 0])
-        raise ValueError(
-            f"completion_mask row {row} is empty. A completion has at least one token; "
-            "was the end-of-sequence token masked out?"
-        )
     return token_logprobs.masked_fill(~completion_mask, 0.0).sum(-1)  # (B,)
 
 
@@ -84,8 +67,9 @@ def completion_lengths(completion_ids: Tensor, eos_ids: tuple[int, ...]) -> tupl
     """Length of each completion, up to and including its first end-of-sequence token.
 
     Args:
-        completion_ids: (B, T) integer. What follows the first EOS is padding, whatever its id.
-        eos_ids: ids that end a completion; empty when only the limit T does.
+        completion_ids: (B, T) integer, T ≥ 1. What follows the first EOS is padding, whatever its
+            id.
+        eos_ids: ids ≥ 0 that end a completion; empty when only the limit T does.
     Returns:
         lengths: (B,) integer, in 1..T.
         finished: (B,) bool, False where no EOS was found: the completion was cut at T.
@@ -103,17 +87,13 @@ def mask_from_lengths(lengths: Tensor, width: int) -> Tensor:
     """True on the first `lengths[i]` positions of row i: a mask by position, never by token id.
 
     Args:
-        lengths: (B,) integer, tokens.
-        width: T, the number of columns.
+        lengths: (B,) integer in [1, T], tokens.
+        width: T, T ≥ 0, the number of columns.
     Returns:
         (B, T) bool.
     Raises:
         ValueError: a length is below 1 or above `width`.
     """
-    if lengths.numel() and (int(lengths.min()) < 1 or int(lengths.max()) > width):
-        raise ValueError(
-            f"lengths must lie in 1..{width}, got {int(lengths.min())}..{int(lengths.max())}."
-        )
     return torch.arange(width, device=lengths.device) < lengths.unsqueeze(-1)  # (B, T)
 
 
@@ -146,24 +126,16 @@ def sampling_logits(
     renormalised, and differs from the model's as soon as one setting is on.
 
     Args:
-        logits: (..., V) float, the model's.
+        logits: (..., V) float, the model's; −inf marks an impossible token.
         temperature: > 0. Below 1 sharpens, above 1 flattens.
         top_k: tokens kept, ≥ 1; those that tie with the k-th stay. None: all.
-        top_p: in (0, 1]. None: all.
+        top_p: share in (0, 1]. None: all.
     Returns:
         (..., V) float.
     Raises:
         ValueError: a setting is out of its range.
     Source: top-p: Holtzman et al. (2020), "The Curious Case of Neural Text Degeneration".
     """
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature must be above 0, got {temperature}. For greedy decoding use top_k=1."
-        )
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}. None keeps every token.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must lie in (0, 1], got {top_p}. None keeps every token.")
     logits = logits / temperature
     if top_k is not None and top_k < logits.shape[-1]:
         kth_largest = logits.topk(top_k, dim=-1).values[..., -1:]
@@ -174,3 +146,6 @@ def sampling_logits(
         drop = (mass_before >= top_p).scatter(-1, order, mass_before >= top_p)
         logits = logits.masked_fill(drop, -torch.inf)
     return logits
+
+
+contract.hold(globals())

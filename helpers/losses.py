@@ -6,17 +6,18 @@ The number itself means nothing: it is made so that its gradient is an estimate 
 import torch
 from torch import Tensor
 
-from helpers import logprobs
+from helpers import contract, logprobs
 
 
 def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: Tensor) -> Tensor:
     """Surrogate whose gradient is minus the REINFORCE estimate of ∇J.
 
     Args:
-        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient.
-        advantages: (B,) float, one judgement a completion, or (B, T) float, one a word; reward
-            units. A constant: detached here.
-        completion_mask: (B, T) bool, True on completion tokens, EOS included.
+        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient; outside the
+            mask stands anything.
+        advantages: (B,) or (B, T) float, reward units: one judgement a completion, or one a word
+            with anything outside the mask. A constant: detached here.
+        completion_mask: (B, T) bool, True on completion tokens, EOS included: no row is empty.
     Returns:
         () float: the mean over B of −Σ_t Â·log π. Divided by B only, never by length.
     Raises:
@@ -25,14 +26,9 @@ def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: 
     """
     if advantages.shape == completion_mask.shape[:1]:
         advantages = advantages.unsqueeze(1).expand_as(completion_mask)
-    if advantages.shape != completion_mask.shape:
-        raise ValueError(
-            f"advantages {tuple(advantages.shape)} must be one a completion, "
-            f"({completion_mask.shape[0]},), or one a word, {tuple(completion_mask.shape)}."
-        )
     judged = advantages.detach().masked_fill(~completion_mask, 0.0)
-    if not bool(judged.isfinite().all()):
-        row = int((~judged.isfinite()).any(-1).nonzero()[0, 0])
-        raise ValueError(f"the advantage of completion {row} is not finite.")
     scores = torch.where(completion_mask, token_logprobs, torch.zeros_like(token_logprobs))
     return -logprobs.sequence_logprobs(scores * judged, completion_mask).mean()
+
+
+contract.hold(globals())

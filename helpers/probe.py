@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers import decoding, models
+from helpers import contract, decoding, models
 
 LONG, SHORT = 12, 7  # tokens of the two texts
 # Nats that rounding may move a log-probability by.
@@ -213,3 +213,6 @@ def _prompt_can_be_shared(model: nn.Module, ids: Tensor, whole: Tensor) -> bool:
     except Exception:
         return False
     return _gap(rest, whole[:, begin:].expand_as(rest)) <= _rounding(whole)
+
+
+contract.hold(globals())

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from helpers import contract
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -94,3 +96,6 @@ class Processes:
                     f"{mine[name]!r:.200}. Load or draw the same in each, and let all see the same "
                     "folder of checkpoints."
                 )
+
+
+contract.hold(globals())

@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 
+from helpers import contract
+
 
 @dataclass(frozen=True)
 class Record:
     """What one step saw, before its weights were moved. Means are over all completions."""
 
-    step: int  # from 0
+    step: int  # ≥ 0: from 0
     reward: float  # mean of R, without the KL term
     reward_std: float  # standard deviation of R
     entropy: float  # Σ_t H(π(·|s_t)), nats a completion: exact in each state that was met
@@ -37,9 +39,9 @@ class Record:
     grad_norm: float  # of the estimate, before it was clipped
     seconds: float
     tokens_per_second: float  # tokens written, over the seconds of the whole step
-    prompts: list[str] = field(repr=False)  # (B,) of this process; so are the next two
-    completions: list[str] = field(repr=False)
-    rewards: list[float] = field(repr=False)
+    prompts: list[str] = field(repr=False)  # B texts of this process
+    completions: list[str] = field(repr=False)  # B texts
+    rewards: list[float] = field(repr=False)  # B numbers
 
     @classmethod
     def columns(cls) -> list[str]:
@@ -158,7 +160,7 @@ def save(
         columns: names.
         rows: one number a column.
         about: of `provenance`.
-        digits: that count.
+        digits: ≥ 1, that count.
     """
     lines = [",".join(f"{number:.{digits}g}" for number in row) for row in rows]
     _write(path, "\n".join([",".join(columns), *lines]) + "\n")
@@ -220,3 +222,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+contract.hold(globals())

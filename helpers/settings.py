@@ -1,6 +1,5 @@
 """What decides a run, and a refusal in words of what cannot work, before the run begins."""
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers import models, rollout
+from helpers import contract, models, rollout
 from helpers.models import LanguageModel
 
 
@@ -39,42 +38,31 @@ Reward = Callable[[list[str], list[str]], Any]
 class Config:
     """Everything that decides a run, but the model, the prompts and the reward."""
 
-    steps: int = 100  # in all, restarts included
-    prompts_per_step: int = 8  # P; no prompt twice in a step while there are enough
-    group_size: int = 16  # K, completions a prompt
-    max_new_tokens: int = 32  # a completion ends here if it has not ended by itself
-    temperature: float = 1.0  # the policy is softmax(logits / temperature): sampled and scored so
+    steps: int = 100  # ≥ 0, in all, restarts included
+    prompts_per_step: int = 8  # P ≥ 1; no prompt twice in a step while there are enough
+    group_size: int = 16  # K ≥ 1, completions a prompt
+    max_new_tokens: int = 32  # ≥ 1: a completion ends here if it has not ended by itself
+    temperature: float = 1.0  # > 0: softmax(logits / temperature) is sampled and scored
     baseline: str = "leave_one_out"  # one of BASELINES
     constant: float = 0.0  # of the baseline "constant", reward units
-    gae_lambda: float = 1.0  # of the baseline "learned_value"; below 1 the errors of V are a bias
-    kl_coef: float = 0.0  # β, reward units a nat
-    lr: float = 4e-4  # of AdamW, without weight decay or schedule
-    max_grad_norm: float = 1.0  # a longer gradient is scaled down to this length, which is a bias
-    seed: int = 0  # of prompts and tokens
-    checkpoint_every: int = 20  # steps
+    gae_lambda: float = 1.0  # λ in [0, 1] of "learned_value"; below 1 the errors of V are a bias
+    kl_coef: float = 0.0  # β ≥ 0, reward units a nat
+    lr: float = 4e-4  # > 0, of AdamW, without weight decay or schedule
+    max_grad_norm: float = 1.0  # > 0, +inf too: a longer gradient is scaled down to it, a bias
+    seed: int = 0  # ≥ 0, of prompts and tokens
+    checkpoint_every: int = 20  # steps, ≥ 1
     keep_special_tokens: bool = False  # in the texts that the reward sees; the end is never there
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = 1024  # padding counted; logits take this × vocabulary × 4 bytes
+    tokens_per_micro_batch: int = 1024  # ≥ 1, with padding; logits: this × vocabulary × 4 bytes
     share_prompts: bool = True  # read a prompt once a pass, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
-    compact_below: float = 0.75  # ended rows leave if at most this share is still being written
+    compact_below: float = 0.75  # in [0, 1]: ended rows leave if at most this share is written
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.decoding`)
 
     def __post_init__(self) -> None:
         """Take an old name of a baseline for the new one."""
         if isinstance(self.baseline, str):
             object.__setattr__(self, "baseline", new_name(self.baseline))
-
-
-LEAST = {
-    "steps": 0,
-    "prompts_per_step": 1,
-    "group_size": 1,
-    "max_new_tokens": 1,
-    "checkpoint_every": 1,
-    "tokens_per_micro_batch": 1,
-    "seed": 0,
-}
 
 
 def check(
@@ -89,16 +77,16 @@ def check(
     """Refuse what `train.train` could not do, or would do otherwise than it was meant.
 
     Args:
-        config: a `settings.Config`.
+        config: like a `settings.Config`.
         lm: the policy.
         prompts: of a run.
-        reward: must be callable.
+        reward: callable.
         ref_policy: π_ref, or None.
-        processes: that the prompts of a step are divided between.
+        processes: ≥ 1, that the prompts of a step are divided between.
     Raises:
         ValueError: the message names the setting, what it is, and what it could be.
     """
-    _check_numbers(config)
+    contract.check(Config.__init__, (config,), vars(config), Config)
     check_baseline(config.baseline, config.group_size)
     if config.prompts_per_step % processes:
         raise ValueError(
@@ -123,26 +111,6 @@ def check(
         _check_reference(lm, ref_policy)
     elif config.kl_coef:
         raise ValueError(f"kl_coef is {config.kl_coef}, but there is no ref_policy to stay near.")
-
-
-def _check_numbers(config: Any) -> None:
-    for name, least in LEAST.items():
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-    finite, above = math.isfinite, "a number above 0"
-    for name, wanted, fits in (
-        ("temperature", above, lambda x: x > 0 and finite(x)),
-        ("lr", above, lambda x: x > 0 and finite(x)),
-        ("max_grad_norm", f"{above}, or math.inf", lambda x: x > 0),
-        ("constant", "a finite number", finite),
-        ("kl_coef", "a finite number, at least 0", lambda x: x >= 0 and finite(x)),
-        ("gae_lambda", "a number from 0 to 1", lambda x: 0 <= x <= 1),
-        ("compact_below", "a number from 0 to 1", lambda x: 0 <= x <= 1),
-    ):
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
-            raise ValueError(f"{name} must be {wanted}, not {value!r}.")
 
 
 def _check_reference(lm: LanguageModel, ref_policy: LanguageModel) -> None:
@@ -191,7 +159,7 @@ def check_baseline(name: str, group_size: int, table: Mapping[str, Baseline] = B
 
     Args:
         name: a slug of the table.
-        group_size: K.
+        group_size: K ≥ 1.
         table: slug → baseline.
     Raises:
         ValueError: the message says what there is, or what a larger group would change.
@@ -216,10 +184,10 @@ def call_reward(
     """Call the reader's function, and refuse what cannot be a reward.
 
     Args:
-        reward: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
-        prompts: (B,); the function gets a copy.
-        completions: (B,); likewise.
-        step: for messages.
+        reward: callable: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
+        prompts: B strings; the function gets a copy.
+        completions: B strings; likewise.
+        step: ≥ 0, for messages.
     Returns:
         (B,) float64, on the CPU.
     Raises:
@@ -244,3 +212,6 @@ def call_reward(
             f"{row}: prompt {prompts[row]!r:.60}, completion {completions[row]!r:.120}."
         )
     return rewards
+
+
+contract.hold(globals())

@@ -25,6 +25,7 @@ from torch import Tensor
 from helpers import (
     advantages,
     checkpoints,
+    contract,
     decoding,
     identity,
     losses,
@@ -324,9 +325,9 @@ class Loop:
         """The reward R of each text, and with a reference −β log(π/π_ref) of each token.
 
         Args:
-            asked: (B,) prompts.
+            asked: B prompts.
             batch: what was written.
-            completions: (B,) as text.
+            completions: B texts.
         Returns:
             paid (B,), reward units: R; token_rewards (B, T), reward units: R on the last token
             and penalties on all; both in float64 on the CPU, since what a group shares is still to
@@ -494,3 +495,6 @@ def _check_mismatch(loop: Loop, mismatch: float, batch: RolloutBatch) -> None:
             "that is scored is not the one that sampled. Did something change the model in "
             "between, such as another temperature, dropout, or weights that were moved?"
         )
+
+
+contract.hold(globals())

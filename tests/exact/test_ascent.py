@@ -153,7 +153,7 @@ def test_what_is_refused():
     world = ascent.bandit(PAID)
     table = tables.TablePolicy(world)
     assert isinstance(world, word_world.TokenWorld) and world.reward([""], ["superb"]) == [2.0]
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="count must be ≥ 1"):
         ascent.draw(table, world, "taste", 0, generator=fresh())
     with pytest.raises(ValueError, match="generator"):
         climb(table, [table.logits], world, lr=1.0, steps=1, group_size=4)

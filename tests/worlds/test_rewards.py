@@ -37,16 +37,16 @@ def test_rules_by_hand(text, length, near_8, per_word):
 def test_the_target_can_be_set_and_must_make_sense():
     assert rewards.target_length_reward(["c"], ["a b"], target=2) == [1.0]
     assert rewards.target_length_reward(["c"], ["a b c"], target=2) == [0.5]
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="target must be ≥ 1"):
         rewards.target_length_reward(["c"], ["a"], target=0)
 
 
 @pytest.mark.parametrize("reward", RULES)
 def test_rewards_pair_prompts_with_completions(reward):
     assert reward([], []) == []
-    with pytest.raises(ValueError, match="one prompt for each"):
+    with pytest.raises(ValueError, match="as many entries as B"):
         reward(["the cast"], ["was good .", "was bad ."])
-    with pytest.raises(ValueError, match="lists of strings"):
+    with pytest.raises(ValueError, match=r"Sequence\[str\]"):
         reward("the cast", "was good .")
 
 

@@ -1,0 +1,757 @@
+"""Bad input to every public function is refused in words: one valid call each, spoiled in turn.
+
+The functions are found by looking, so that a new one cannot be forgotten. What is bad is decided
+here, from the valid call and from the names of arguments, and not by what the docstrings say.
+"""
+
+import copy
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+import types
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import course.exact
+import course.worlds
+import helpers
+from course.exact import ascent, baselines, gradients, off_policy, oracle, tables, td, values
+from course.worlds import grammar, imitation, rewards, tiny_models, word_world
+from helpers import (
+    advantages,
+    checkpoints,
+    decoding,
+    losses,
+    models,
+    probe,
+    processes,
+    rollout,
+    runlog,
+    scoring,
+    train,
+)
+from helpers import settings as run_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (helpers, course.exact, course.worlds)
+FREE = {  # functions that may take anything, and why
+    "helpers.contract": "the checks themselves; they are tested below",
+    "helpers.processes.Processes.share": "any sequence: only its length counts",
+    "helpers.runlog.provenance": "any details, by name",
+    "helpers.train.Loop.most_mismatch": "a setting",
+}
+
+
+def public_functions():
+    """(dotted name, callable, parameters): functions, constructors and methods of all modules."""
+    for package in PACKAGES:
+        for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            module = importlib.import_module(found.name)
+            for name, thing in vars(module).items():
+                if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__:
+                    continue
+                if inspect.isclass(thing):
+                    for key, method in vars(thing).items():
+                        public = not key.startswith("_") or key in ("__init__", "__call__")
+                        function = getattr(method, "__func__", method)
+                        if public and callable(function):
+                            yield f"{module.__name__}.{name}.{key}", function
+                elif hasattr(thing, "__qualname__"):
+                    yield f"{module.__name__}.{name}", thing
+
+
+def parameters_of(function):
+    hints = typing.get_type_hints(inspect.unwrap(function), localns=_Anything())
+    kinds = inspect.Parameter
+    return {
+        p.name: (hints.get(p.name, typing.Any), p)
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in ("self", "cls") and p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
+    }
+
+
+class _Anything(dict):
+    def __missing__(self, key):
+        return typing.Any
+
+
+def is_free(name):
+    return any(name == each or name.startswith(each + ".") for each in FREE)
+
+
+ALL = dict(public_functions())
+FUNCTIONS = {
+    name: function
+    for name, function in ALL.items()
+    if parameters_of(function) and not is_free(name)
+}
+
+
+# ------------------------------------------------------------------- a valid call of each function
+
+F = torch.float64
+MASK = torch.tensor([[True, True, False], [True, True, True]])
+
+
+def rows_of(*shape, low=-1.0):
+    """Numbers that are all different, of a shape."""
+    return low + torch.arange(math.prod(shape), dtype=F).view(shape) / math.prod(shape)
+
+
+@functools.cache
+def shared():
+    """What is expensive to make, and is not changed by a valid call; copies where it is."""
+    world = word_world.TokenWorld(("a", "b", "c", "."), ("p", "q"), 3, flat)
+    chance = torch.Generator().manual_seed(0)
+    table = tables.TablePolicy(world, std=0.5, generator=chance)
+    lm = tiny_models.word_language_model(
+        world, tiny_models.word_transformer(world, seed=0, width=8, layers=1)
+    )
+    batch = rollout.sample(
+        lm.model,
+        *lm.encode(["p", "q"]),
+        eos_ids=(),
+        max_new_tokens=3,
+        group_size=2,
+        generator=chance,
+    )
+    cache = decoding.new_cache(lm.model)
+    models.forward(lm.model, torch.tensor([[4, 0]]), torch.ones(1, 2).bool(), past_key_values=cache)
+    tree = td.token_tree(world, "p")
+    made = {"world": world, "table": table, "lm": lm, "batch": batch, "cache": cache, "tree": tree}
+    made |= {"problem": baselines.table_problem(table, "p"), "reviews": models.load()}
+    made |= {"levels": values.transition_rewards(world, "p")}
+    made |= {"record": td.write_texts(tree, UNIFORM, 4, generator=chance)}
+    made |= {"off": off_policy.off_policy(table, tables.TablePolicy(world), world, "p")}
+    made |= {"grammar": grammar.Grammar("S", {"S": [(1, "a", 1.0), (2, "b S", 0.0)]})}
+    made |= {
+        "config": run_settings.Config(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=3)
+    }
+    return types.SimpleNamespace(**made)
+
+
+def flat(prompts, completions):
+    return [float(len(text)) for text in completions]
+
+
+UNIFORM = torch.full((13, 4), 0.25, dtype=F)  # 13 states, 4 words
+REVIEW = "the film was good ."
+
+
+def usual():
+    """What most functions take under these names."""
+    s = shared()
+    policies = dict.fromkeys(("policy", "sampler", "other", "target", "behavior"), s.table)
+    return policies | {
+        "world": s.world,
+        "table": s.table,
+        "prompt": "p",
+        "reward": flat,
+        "generator": torch.Generator().manual_seed(0),
+        "parameters": [s.table.logits],
+        "problem": s.problem,
+        "tree": s.tree,
+        "record": s.record,
+        "model": s.lm.model,
+        "lm": s.lm,
+        "batch": s.batch,
+        "ref_policy": None,
+        "prompts": ["p", "q"],
+        "completions": ["a .", "b ."],
+        "texts": ["a b .", "c ."],
+        "words": ("a", "b", "c"),
+        "rewards": rows_of(4, 3),
+        "token_rewards": rows_of(2, 3),
+        "completion_mask": MASK,
+        "mask": MASK,
+        "token_ids": torch.tensor([[4, 0], [5, 1]]),
+        "token_logprobs": rows_of(2, 3),
+        "logits": rows_of(2, 3, 5),
+        "rows": torch.tensor([0, 3, 1]),
+        "terms": rows_of(40, 52),
+        "ratios": rows_of(7, low=0.5),
+        "returns": rows_of(7),
+        "log_ratios": rows_of(2, 3),
+        "probability": torch.full((7,), 1 / 7, dtype=F),
+        "probabilities": UNIFORM,
+        "q_table": rows_of(13, 4),
+        "states": rows_of(2, 3, 5),
+        "memory": None,
+        "device": torch.device("cpu"),
+        "folder": None,
+        "record_path": None,
+        "row": [0.5, 0.25, 1.0],
+        "bootstrap": td.best_value,
+        "num_actions": 4,
+        "num_states": 13,
+        "group_size": 2,
+        "count": 3,
+        "budget": 16,
+        "batch_size": 1,
+        "seed": 0,
+        "steps": 3,
+        "at": [1, 3],
+        "word": 1,
+        "state": 0,
+        "epsilon": 0.25,
+        "gamma": 0.75,
+        "power": 0.5,
+        "lam": 0.5,
+        "temperature": 0.75,
+        "truth": 0.5,
+        "mean": 0.5,
+        "variance": 0.5,
+        "name": "group_mean",
+        "prefix": "b",
+        "text": "b a",
+    }
+
+
+def special(folder):
+    """What single functions take: by the end of their dotted names."""
+    s = shared()
+    review = {"lm": copy.deepcopy(s.reviews), "texts": [REVIEW, "i loved the plot ."]}
+    numbers = {"mean": rows_of(5), "truth": rows_of(5) + 1}
+    levels = {"rewards": s.levels}
+    texts = {"prompts": ["37+45=", "1+2="], "completions": ["082", "03"]}
+    ids = torch.tensor([[4], [5]])
+    asked = {"prompt_ids": ids, "prompt_mask": torch.ones(2, 1).bool()}
+    groups = {"rows": torch.tensor([0, 1, 3])}
+    written = {name: rows_of(4, 3) for name in ("old_logprobs", "entropies")}
+    state = checkpoints.State.fresh(s.lm.model, lr=0.1, seed=0)
+    sampling = rollout.SamplingSettings((3,), 3, group_size=2)
+    pair = {"there": {"a": "b"}, "here": {"a": "c"}}
+    mine = {"mine": {"a": torch.ones(3)}, "device": torch.device("cpu")}
+    path = Path(folder) / "run.csv"
+    one = dict.fromkeys([f.name for f in runlog.dataclasses.fields(runlog.Record)], 0.5)
+    one |= {"step": 0, "prompts": ["p"], "completions": ["a"], "rewards": [0.5]}
+    saved = Path(folder) / "run"
+    config = {"config": s.config}
+    normal = rows_of(5, 6)
+    return {
+        "advantages.compare": {"groups": rows_of(4, 3), "level": 0.5},
+        "advantages.running_mean": {"past": torch.tensor(0.5), "new": rows_of(4)},
+        "advantages.zero_where_equal": {"advantages": rows_of(4, 3)},
+        "advantages.rewards_to_go": {},
+        "advantages.gae": {"values": rows_of(2, 3)},
+        "State.fresh": {"lr": 0.1},
+        "State.__init__": {
+            "optimizer": state.optimizer,
+            "chance": state.chance,
+            "memory": {"mean": torch.ones(())},
+        },
+        "checkpoints.save": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
+        "checkpoints.resume": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
+        "checkpoints.clear": {"folder": saved},
+        "Decoder.__init__": {"capture": False},
+        "Decoder.decode": {
+            **asked,
+            "settings": sampling,
+            "uniforms": rows_of(4, 3, low=0.0),
+            "draw": rollout.draw,
+        },
+        "decoding.new_cache": {"room": 3},
+        "decoding.cached_tensors": {"cache": s.cache},
+        "decoding.cache_of": {"tensors": decoding.cached_tensors(s.cache)},
+        "decoding.fixed_cache": {"length": 3},
+        "identity.of_run": {},
+        "identity.of_weights": {"weights": [("a", torch.ones(2))]},
+        "identity.of_function": {"function": flat},
+        "identity.differences": pair,
+        "Lock.__init__": {"folder": Path(folder) / "lock"},
+        "kl.kl_divergence": {
+            "sampler_logprobs": rows_of(2, 5).log_softmax(-1),
+            "other_logprobs": (2 * rows_of(2, 5)).log_softmax(-1),
+        },
+        "logprobs.token_logprobs": {"token_ids": torch.tensor([[0, 1, 2], [3, 4, 0]])},
+        "logprobs.next_token_logprobs": {"token_ids": torch.tensor([[0, 1, 2], [3, 4, 0]])},
+        "logprobs.completion_lengths": {
+            "completion_ids": torch.tensor([[0, 1, 2], [3, 4, 0]]),
+            "eos_ids": (2,),
+        },
+        "logprobs.mask_from_lengths": {"lengths": torch.tensor([1, 3]), "width": 3},
+        "logprobs.sampling_logits": {"top_k": 2, "top_p": 0.5},
+        "losses.reinforce_loss": {"advantages": rows_of(2)},
+        "LanguageModel.read": {},
+        "LanguageModel.decode": {
+            "completion_ids": torch.tensor([[0, 1, 2], [3, 0, 0]]),
+            "lengths": torch.tensor([3, 1]),
+        },
+        "LanguageModel.__init__": {
+            "tokenizer": s.lm.tokenizer,
+            "eos_ids": (3,),
+            "context_length": 6,
+        },
+        "Reading.__init__": {"padded": True, "cached": True, "shared": True},
+        "rollout.read": {"states": False},
+        "models.load": {"name_or_path": models.REVIEWS_MODEL, "eos_token": None, "device": "cpu"},
+        "models.save": {"folder": Path(folder) / "model"},
+        "models.forward": {"mask": torch.ones(2, 2).bool()},
+        "Processes.__init__": {"accelerator": None},
+        "Processes.gather": {"mine": torch.ones(3)},
+        "Processes.add": {"mine": torch.ones(3)},
+        "Processes.columns": mine,
+        "Processes.check_same": {"mine": {"a": "b"}},
+        "RolloutBatch.__init__": dict(vars(s.batch)),
+        "SamplingSettings.__init__": {
+            "eos_ids": (2,),
+            "max_new_tokens": 3,
+            "top_k": 2,
+            "top_p": 0.5,
+        },
+        "rollout.sample": {**asked, "settings": sampling, "uniforms": None, "decoder": None},
+        "rollout.draw_uniforms": {"shape": (2, 3)},
+        "rollout.check_limits": {"context": 9, "prompt_tokens": 3, "max_new_tokens": 3},
+        "rollout.draw": {
+            "logits": rows_of(2, 5),
+            "uniforms": rows_of(2, low=0.0),
+            "settings": sampling,
+        },
+        "rollout.pack": {
+            **asked,
+            **written,
+            "token_ids": torch.tensor([[0, 1, 2]] * 4),
+            "eos_ids": (3,),
+        },
+        "rollout.completion_logprobs": {"top_k": 2, "top_p": 0.5},
+        "rollout.read_columns": {
+            "token_ids": torch.tensor([[4, 0, 1], [5, 1, 2]]),
+            "mask": torch.ones(2, 3).bool(),
+            "count": 2,
+            "states": False,
+        },
+        "Record.__init__": one,
+        "runlog.record": {"records": [runlog.Record(**one)], "path": path},
+        "runlog.load": {"path": path},
+        "runlog.save": {"path": path, "columns": ["a", "b"], "rows": [[1.0, 2.0]], "about": {}},
+        "scoring.split": {"lengths": torch.tensor([1, 3, 2])},
+        "scoring.select": groups,
+        "SharedPrompts.__init__": groups,
+        "SharedPrompts.logits": {"piece": s.batch, "rows": torch.arange(4)},
+        "scoring.score": groups,
+        "scoring.can_share": {"prompt_mask": torch.ones(4, 1).bool()},
+        "scoring.against_reference": {"policy": s.lm.model, "ref_policy": s.lm.model},
+        "scoring.token_rewards": {"rewards": rows_of(2), "penalties": rows_of(2, 3)},
+        "Baseline.__init__": {"label": "a"},
+        "Config.__init__": {"steps": 3},
+        "settings.check": config,
+        "settings.new_name": {"table": run_settings.BASELINES},
+        "settings.check_baseline": {"table": run_settings.BASELINES},
+        "settings.call_reward": {"step": 0},
+        "train.train": config,
+        "Loop.__init__": config,
+        "Loop.judge": {"asked": ["p"] * 4, "completions": ["a ."] * 4},
+        "Loop.compare": {"token_rewards": rows_of(4, 3)},
+        "Loop.credit": {"judged": rows_of(4)},
+        "value_head.predict": {"memory": normal},
+        "value_head.compare": {"token_rewards": rows_of(4, 3)},
+        "value_head.normal_equations": {"returns": rows_of(2, 3)},
+        "value_head.learn": {"memory": normal, "of_batch": normal + 1},
+        "ascent.moments_of_loss": {"loss_function": reinforce},
+        "ascent.Settings.__init__": {"lr": 0.1, "prompts": ("p",), "baseline": "none"},
+        "ascent.climb": {"settings": ascent.Settings(lr=0.1, steps=1, group_size=2)},
+        "ascent.bandit": {"rewards": {"a": 1.0}},
+        "baselines.excess": {"values": rows_of(13)},
+        "Known.__init__": {"constant": 0.5, "memory": rows_of(13)},
+        "Member.judged": {"known": baselines.Known(4)},
+        "Member.__init__": {"label": "a", "judge": None, "learn": None},
+        "baselines.moments": {"learned": rows_of(13)},
+        "baselines.average": {
+            "parts": [gradients.GradientMoments(**numbers, variance=0.5, variance_along=0.5)]
+        },
+        "GradientMoments.__init__": {**numbers, "variance_along": 0.5},
+        "GradientProblem.at_states": {"values": rows_of(13)},
+        "GradientProblem.at_moves": {"values": rows_of(13, 4)},
+        "GradientProblem.combine": {"weights": rows_of(40, 3)},
+        "GradientProblem.__init__": {
+            name: getattr(s.problem, name)
+            for name in ("probability", "rewards", "word_scores", "moves")
+        },
+        "gradients.of_terms": {"probability": s.problem.probability},
+        "gradients.of_groups": {"compare": advantages.leave_one_out},
+        "gradients.share_out": {"kinds": 2},
+        "importance.log_ratios": {
+            "target_logprobs": rows_of(2, 3),
+            "behavior_logprobs": rows_of(2, 3),
+        },
+        "importance.per_decision_returns": {"prefix_ratios": rows_of(2, 3, low=0.5)},
+        "OffPolicy.__init__": dict(vars(s.off)),
+        "off_policy.off_policy": levels,
+        "off_policy.of_mean": {"terms": rows_of(7)},
+        "off_policy.of_self_normalised": {"step": 0.5},
+        "off_policy.of_each_kind": {"problem": s.off},
+        "Completions.__init__": dict(vars(oracle.enumerate_completions(s.world))),
+        "oracle.along": {"levels": s.levels, "path": [0, 1, 3]},
+        "oracle.rank": {"path": [0, 1], "num_continuing": 3},
+        "oracle.read_moves": {"levels": s.levels, "moves": s.problem.moves},
+        "oracle.chi_square_p_value": {
+            "counts": torch.tensor([30, 40]),
+            "probabilities": torch.tensor([0.5, 0.5]),
+        },
+        "TablePolicy.__init__": {"std": 0.5},
+        "TokenTree.__init__": {"transitions": s.tree.transitions},
+        "td.token_tree": levels,
+        "td.read_texts": {"texts": [[0, 1, 3], [3]]},
+        "td.update_q": {
+            "q_table": rows_of(13, 4).tolist(),
+            "visits": [[0] * 4 for _ in range(13)],
+            "text": s.record[0],
+        },
+        "td.learn_from_texts": {"shape": (13, 4), "initial": 0.5},
+        "td.learn_by_writing": {"initial": 0.5},
+        "td.greedy_word": {"u": 0.5},
+        "Values.__init__": {"value": [x[:, 0] for x in s.levels], "q_value": s.levels},
+        "values.stopping_rewards": levels,
+        "values.shape_rewards": {**levels, "potential": [x[:, 0] for x in s.levels]},
+        "values.policy_values": levels,
+        "values.optimal_values": levels,
+        "values.epsilon_greedy_values": levels,
+        "Grammar.__init__": {"start": "S", "weights": {"S": [(1.0, "a", 1.0)]}},
+        "StepRecord.__init__": {"nats": 1.0, "reviews": 2, "tokens": 3, "gradient_norm": 0.5},
+        "imitation.draw": {"context_length": 96},
+        "imitation.encode": review,
+        "imitation.score": {**review, "prompt_words": 2},
+        "imitation.step": {
+            **review,
+            "optimizer": torch.optim.SGD(review["lm"].model.parameters(), lr=0.1),
+            "micro_batch": 2,
+        },
+        "imitation.new_optimizer": review,
+        "imitation.train": {**review, "batch": 2},
+        "imitation.surprise": {**review, "chunk": 2},
+        "imitation.exact_conditionals": review,
+        "imitation.kl_along": {
+            **review,
+            "truth": imitation.exact_conditionals(s.reviews, review["texts"]),
+        },
+        "imitation.measure": review,
+        "reviews.reviews_grammar": {"praise": 0.5},
+        "reviews.completion_grammar": {},
+        "rewards.target_length_reward": {"target": 3},
+        "rewards.addition_answer": {"prompt": "37+45="},
+        "rewards.addition_reward": texts,
+        "rewards.lenient_addition_reward": texts,
+        "RewardModel.__init__": {"weights": rows_of(3), "bias": 0.5},
+        "rewards.fit_reward_model": {"labels": [0.0, 1.0], "ridge": 0.5},
+        "rewards.one_word": {"word": "a"},
+        "tiny_models.word_transformer": {"width": 8, "layers": 1, "std": 0.5},
+        "tiny_models.new_reviews_model": {"vocab_size": 5},
+        "TokenWorld.decode": {"token_ids": [0, 1, 3]},
+        "TokenWorld.encode": {"text": "a b ."},
+        "TokenWorld.__init__": {"prompts": ("p", "q"), "max_length": 3, "ends": True},
+    }
+
+
+def reinforce(token_logprobs, rewards, completion_mask):
+    return losses.reinforce_loss(token_logprobs, rewards, completion_mask)
+
+
+def itself(owner):
+    """An object whose methods are called."""
+    s = shared()
+    return {
+        "LanguageModel": lambda: s.lm,
+        "Decoder": lambda: decoding.Decoder(s.lm.model, capture=False),
+        "Reading": lambda: probe.reading(s.lm.model),
+        "Processes": lambda: processes.Processes(None),
+        "SamplingSettings": lambda: rollout.SamplingSettings((3,), 3, group_size=2),
+        "SharedPrompts": lambda: scoring.SharedPrompts(
+            s.lm.model, s.batch, torch.arange(4), group_size=2
+        ),
+        "Loop": lambda: train.Loop(copy.deepcopy(s.lm), ["p", "q"], flat, s.config),
+        "Member": lambda: baselines.FAMILY["group_mean"],
+        "GradientProblem": lambda: s.problem,
+        "TablePolicy": lambda: s.table,
+        "Grammar": lambda: s.grammar,
+        "RewardModel": lambda: rewards.RewardModel(("a", "b"), torch.ones(2).double(), 0.5),
+        "TokenWorld": lambda: s.world,
+        "State": lambda: checkpoints.State,
+    }[owner]()
+
+
+def example(name, folder):
+    """The function, bound if it is a method, and a valid argument for each of its parameters."""
+    *_, module, last = name.split(".")
+    owner = None
+    if module[0].isupper() or module[:1] == "_":
+        owner = module
+    place = importlib.import_module(
+        name[: -len(f".{owner}.{last}")] if owner else name[: -len(last) - 1]
+    )
+    if owner is None:
+        function = getattr(place, last)
+    elif last == "__init__":
+        function = getattr(place, owner)
+    else:
+        function = getattr(itself(owner), last)
+    key = f"{owner}.{last}" if owner else f"{module}.{last}"
+    full = ".".join(name.split(".")[-3:])
+    found = special(folder)
+    mine = usual() | found.get(full, found.get(key, {}))
+    given = {}
+    for each, (_, parameter) in parameters_of(FUNCTIONS[name]).items():
+        if each in mine:
+            given[each] = mine[each]
+        elif parameter.default is not inspect.Parameter.empty:
+            given[each] = parameter.default
+        else:
+            raise KeyError(f"{name}: give an example of {each}")
+    return function, given
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("contract")
+
+
+def run(function, given):
+    result = function(**given)
+    return list(result) if isinstance(result, types.GeneratorType) else result
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_valid_call_is_taken(name, folder):
+    function, given = example(name, folder)
+    if name == "helpers.runlog.load":
+        run(
+            runlog.record,
+            {
+                "records": [runlog.Record(**example("helpers.runlog.Record.__init__", folder)[1])],
+                "path": given["path"],
+            },
+        )
+    run(function, given)
+
+
+# --------------------------------------------------------------------------- and what spoils it
+
+OBJECT = object()
+UNIT = ("gamma", "lam", "epsilon", "praise", "u", "compact_below", "gae_lambda", "top_p")
+POSITIVE = ("temperature", "epsilon", "ridge", "step", "lr", "max_grad_norm", "top_p")
+COUNTS = [
+    "group_size",
+    "count",
+    "budget",
+    "batch_size",
+    "num_states",
+    "num_actions",
+    "kinds",
+    "max_new_tokens",
+    "top_k",
+    "context",
+    "context_length",
+    "room",
+    "length",
+    "micro_batch",
+    "chunk",
+    "batch",
+    "target",
+    "width",
+    "layers",
+    "heads",
+    "vocab_size",
+    "max_length",
+    "digits",
+    "num_continuing",
+    "prompts_per_step",
+    "checkpoint_every",
+    "tokens_per_micro_batch",
+    "processes",
+]
+NATURAL = ["steps", "seed", "step", "saved_step", "prompt_words", "prompt_tokens", "state", "word"]
+UNIT_NOT = {"helpers.advantages.group_z_score": "epsilon"}
+# What is legitimate after all: (function, argument, what was done to it)
+LEGITIMATE = {
+    ("helpers.models.forward", "token_ids", "dimension 1 shorter"),  # the rest is in the cache
+    ("helpers.runlog.Record.__init__", "kl", "nan"),  # without a reference
+    ("course.exact.oracle.chi_square_p_value", "counts", "float"),
+    ("course.exact.oracle.along", "levels", "nan"),  # where no text can be
+    ("course.exact.baselines.Known.__init__", "memory", "one dimension less"),  # a mean
+    ("helpers.checkpoints.State.fresh", "lr", "zero"),
+    ("course.exact.ascent.Settings.__init__", "lr", "zero"),
+    ("helpers.processes.Processes.gather", "mine", "complex"),
+    ("helpers.models.forward", "mask", "dimension 1 longer"),
+    ("helpers.processes.Processes.gather", "mine", "bool"),
+    ("helpers.rollout.pack", "old_logprobs", "nan"),  # after an end
+    ("helpers.rollout.at_least_float32", "logits", "nan"),  # it looks at nothing
+    ("helpers.rollout.at_least_float32", "logits", "+inf"),
+    ("course.exact.gradients.GradientProblem.__init__", "word_scores", "dimension 1 longer"),
+    ("course.exact.gradients.GradientProblem.__init__", "word_scores", "dimension 1 shorter"),
+}
+
+
+ANY_DIMENSIONS = {  # of one tensor alone: then one more or fewer is as good
+    "helpers.advantages": ("rewards", "groups", "new"),
+    "helpers.logprobs": ("logits",),
+    "helpers.rollout.at_least_float32": ("logits",),
+    "helpers.rollout.SamplingSettings.logits": ("logits",),
+    "helpers.processes.Processes": ("mine",),
+}
+
+
+def is_legitimate(function, name, what):
+    free = any(function.startswith(k) and name in names for k, names in ANY_DIMENSIONS.items())
+    return (function, name, what) in LEGITIMATE or (free and "dimension" in what)
+
+
+def is_optional(hint):
+    return hint is typing.Any or type(None) in typing.get_args(hint)
+
+
+def with_entry(x, position, value):
+    x = x.detach().clone().contiguous()
+    x.view(-1)[position % x.numel()] = value
+    return x
+
+
+def spoiled_tensors(name, x, given, position):
+    """(what was done, the value): tensors that cannot be meant."""
+    yield "a list", x.tolist() if x.ndim != 1 else [x.tolist()]
+    yield "complex", x.to(torch.complex64)
+    if x.dtype == torch.bool:
+        yield "not bool", x.int()
+        yield "not bool", x.double()
+    else:
+        yield "bool", x > 0
+    if x.is_floating_point():
+        masks = [m for m in given.values() if isinstance(m, Tensor) and m.dtype == torch.bool]
+        inside = next((m for m in masks if m.shape == x.shape), torch.ones_like(x)).reshape(-1)
+        seen = inside.nonzero()[position % int(inside.count_nonzero()), 0].item()
+        yield "nan", with_entry(x, seen, math.nan)
+        yield "+inf", with_entry(x, seen, math.inf)
+    elif x.dtype != torch.bool:
+        yield "float", x.double()
+    sizes = [
+        (n, other.shape) for n, other in given.items() if isinstance(other, Tensor) and n != name
+    ]
+    known = {size for _, shape in sizes for size in shape} | {13, 40, 52, 4}
+    yield "one dimension more", x.unsqueeze(0)
+    if x.ndim:
+        yield "one dimension less", x[0]
+    for dim, size in enumerate(x.shape):
+        if size in known and len(sizes) + 1 > 1:
+            yield f"dimension {dim} longer", torch.cat([x, x.narrow(dim, 0, 1)], dim)
+            yield f"dimension {dim} shorter", x.narrow(dim, 0, size - 1)
+
+
+def spoiled_numbers(name, x, function):
+    kind = type(x)
+    yield "a string", "3"
+    yield "a list", [x]
+    if kind is int:
+        yield "half", x + 0.5
+        yield "a float", float(x)
+        yield "bool", True
+        yield "huge", 10**30
+        if name in COUNTS:
+            yield "zero", 0
+        if name in COUNTS or name in NATURAL:
+            yield "negative", -1
+    else:
+        yield "nan", math.nan
+        yield "bool", True
+        if name != "max_grad_norm":
+            yield "inf", math.inf
+        if name in UNIT and UNIT_NOT.get(function) != name:
+            yield "above 1", 1.5
+            yield "negative", -0.25
+        if name in POSITIVE and (name != "epsilon" or function in UNIT_NOT):
+            yield "zero", 0.0
+            yield "negative", -1.0
+
+
+def spoiled(function, name, hint, value, given, position):
+    """(what was done, value) of everything that this argument cannot be."""
+    if value is None or hint is typing.Any and not callable(value):
+        return
+    yield "an object", OBJECT
+    if not is_optional(hint):
+        yield "none", None
+    if isinstance(value, Tensor):
+        yield from spoiled_tensors(name, value, given, position)
+    elif isinstance(value, bool):
+        yield from (("a string", "yes"), ("a number", 3))
+    elif isinstance(value, int | float):
+        yield from spoiled_numbers(name, value, function)
+    elif isinstance(value, str):
+        yield from (("a number", 3), ("a list", [value]), ("bytes", value.encode()))
+    elif isinstance(value, list | tuple | dict):
+        yield from (("a number", 3), ("a string", "ab"), ("full of objects", [OBJECT]))
+        if (
+            name in ("prompts", "completions", "labels")
+            and len([x for x in given.values() if isinstance(x, list)]) > 1
+        ):
+            yield "one fewer", value[:-1]
+        if value and isinstance(value[0] if not isinstance(value, dict) else 0, float):
+            yield "nan", [math.nan, *value[1:]]
+        if value and isinstance(value, list) and isinstance(value[0], Tensor):
+            yield "nan", [with_entry(value[0], position, math.nan), *value[1:]]
+            yield "one level fewer", value[:-1]
+    else:
+        yield from (("a number", 3), ("a list", [OBJECT]))
+        if str not in typing.get_args(hint):
+            yield "a string", "ab"
+
+
+def verdict(function, name, given, error):
+    """Whether a bad call was refused clearly: by the project's code, naming the argument."""
+    if error is None:
+        return "accepted"
+    frame = error.__traceback__
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    here = Path(frame.tb_frame.f_code.co_filename).is_relative_to(ROOT)
+    own = here and not Path(frame.tb_frame.f_code.co_filename).is_relative_to(ROOT / "tests")
+    says = name in str(error) or f"{given[name]!r:.20}" in str(error)
+    return "clear" if own and says and isinstance(error, TypeError | ValueError) else "raw"
+
+
+def tried(function, given):
+    try:
+        run(function, given)
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is judged)
+        return error
+    return None
+
+
+RAW = {("helpers.decoding.cache_of", "tensors", "one level fewer")}  # half a cache
+
+TALLY: dict[str, list[str]] = {"clear": [], "raw": [], "accepted": []}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bad_input_is_refused_in_words(name, folder):
+    hints = parameters_of(FUNCTIONS[name])
+    _, usual_given = example(name, folder)
+
+    @settings(max_examples=3, derandomize=True, database=None)
+    @given(st.integers(0, 10**6))
+    def spoil(position):
+        for each, value in usual_given.items():
+            for what, bad in spoiled(name, each, hints[each][0], value, usual_given, position):
+                if is_legitimate(name, each, what):
+                    continue
+                arguments = usual_given | {each: bad}
+                outcome = verdict(name, each, arguments, error := tried(made, arguments))
+                TALLY[outcome].append(f"{name}: {each} {what}: {error!r:.160}")
+
+    made, _ = example(name, folder)
+    before = {key: len(found) for key, found in TALLY.items()}
+    spoil()
+    known = tuple(f"{name}: {each} {what}" for name, each, what in RAW)
+    raw = [found for found in TALLY["raw"][before["raw"] :] if not found.startswith(known)]
+    wrong = raw + TALLY["accepted"][before["accepted"] :]
+    assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+def test_almost_all_was_refused_clearly_and_nothing_accepted():
+    count = sum(map(len, TALLY.values()))
+    assert not TALLY["accepted"] and len(TALLY["clear"]) >= 0.99 * count
