@@ -109,9 +109,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if (args.model or os.environ.get("COURSE_MODEL")) and not args.prompts:
         parser.error("a model of your own needs --prompts: the course's begin film reviews.")
-    config = settings.Config(
-        **{f.name: getattr(args, f.name) for f in dataclasses.fields(settings.Config)}
-    )
+    names = [field.name for field in dataclasses.fields(settings.Config)]
+    config = settings.Config(**{name: getattr(args, name) for name in names})
     several, device = None, models.best_device()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # started by `accelerate launch`
         from accelerate import Accelerator
@@ -122,9 +121,7 @@ def main() -> None:
     ref = None
     if config.kl_coef or args.reference:
         ref = models.load(args.model, eos_token=args.eos_token, device=device)
-    prompts = list(reviews.REVIEW_PROMPTS)
-    if args.prompts:
-        prompts = prompts_of(args.prompts)
+    prompts = prompts_of(args.prompts) if args.prompts else list(reviews.REVIEW_PROMPTS)
     records = train.train(
         lm,
         prompts,

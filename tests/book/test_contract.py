@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (helpers, course.exact, course.worlds)
 FREE = {  # functions that may take anything, and why
     "helpers.contract": "the checks themselves; they are tested below",
+    "helpers.threads.settle": "called before torch is imported, which the checks need",
     "helpers.processes.Processes.share": "any sequence: only its length counts",
     "helpers.runlog.provenance": "any details, by name",
     "helpers.train.Loop.most_mismatch": "a setting",

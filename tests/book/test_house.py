@@ -29,7 +29,7 @@ EVERY_FILE = sorted(
 )
 PARTS = ("worlds", "exact", "kit")  # of `course`, each importing only those before it, and itself
 ROOM_FILES = {"figures.py", "widgets.py", "checks.py"}
-MOST_MODULES, MOST_LINES, LONGEST = 18, 2400, 45
+MOST_MODULES, MOST_LINES, MOST_LINES_OF_CONTRACT, LONGEST = 18, 2400, 200, 45
 MOST_BRANCHES = 14  # `if`s in the five stations and the step of the loop
 ONLY_HERE = {
     "transformers": {"helpers/models.py", "helpers/decoding.py", "course/worlds/tiny_models.py"},
@@ -185,7 +185,7 @@ def test_a_chapters_notebook_imports_from_no_other_room():
 def test_functions_are_called_through_their_module(path):
     """`from helpers import x`, then `x.f(...)`: the data flow shows where a thing is from."""
     for name, _ in imports_of(path.read_text()):
-        if house_of(name) is not None and not is_module(name):
+        if "." in name and house_of(name) is not None and not is_module(name):
             thing = name.rsplit(".", 1)[1]
             assert not thing.islower(), f"{name}: import the module, not {thing}"
 
@@ -211,7 +211,9 @@ def test_no_module_is_renamed_and_no_local_takes_its_name(path):
 def test_the_loop_is_small_enough_to_take_home():
     modules = [path for path in ROOT.glob("helpers/**/*.py") if path.name != "__init__.py"]
     assert 10 < len(modules) <= MOST_MODULES
-    assert sum(len(code_lines(path.read_text())) for path in modules) <= MOST_LINES
+    sizes = {path.name: len(code_lines(path.read_text())) for path in modules}
+    assert sizes.pop("contract.py") <= MOST_LINES_OF_CONTRACT  # it serves `course` as well
+    assert sum(sizes.values()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: str(path.relative_to(ROOT)))
