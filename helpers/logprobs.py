@@ -36,8 +36,8 @@ def next_token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     Args:
         logits: (B, L, V) float, −inf for what is impossible: a causal model's output on
             `token_ids`.
-        token_ids: (B, L) integer ≥ 0, L ≥ 2, later tokens below V: the model's input, of which the first token
-            has no prediction.
+        token_ids: (B, L) integer ≥ 0, L ≥ 2, later tokens below V: the model's input, of which
+            the first token has no prediction.
     Returns:
         (B, L−1) float, nats. Entry t scores token_ids[:, t+1] with logits[:, t].
     Raises:

@@ -9,7 +9,9 @@ import functools
 import importlib
 import inspect
 import math
+import pickle
 import pkgutil
+import re
 import types
 import typing
 from pathlib import Path
@@ -28,6 +30,7 @@ from course.worlds import grammar, imitation, rewards, tiny_models, word_world
 from helpers import (
     advantages,
     checkpoints,
+    contract,
     decoding,
     losses,
     models,
@@ -755,3 +758,162 @@ def test_bad_input_is_refused_in_words(name, folder):
 def test_almost_all_was_refused_clearly_and_nothing_accepted():
     count = sum(map(len, TALLY.values()))
     assert not TALLY["accepted"] and len(TALLY["clear"]) >= 0.99 * count
+
+
+# ------------------------------------------------------------------------------ the checks alone
+
+
+def held(source):
+    """A module of a test's own, with its functions held to their docstrings."""
+    module = types.ModuleType("held_for_a_test")
+    exec(compile(source, "<test>", "exec"), vars(module))
+    return module
+
+
+SOURCE = '''
+from torch import Tensor
+from helpers import contract
+
+def inner(x: Tensor, weights: Tensor | None = None) -> float:
+    """Sum.
+
+    Args:
+        x: (B, T) float, T ≥ 2.
+        weights: (T,) float in [0, 1]; None: all 1.
+    """
+    return float(x.sum())
+
+def outer(x: Tensor) -> float:
+    """Calls `inner` with what it would refuse from outside.
+
+    Args:
+        x: (B,) float.
+    """
+    return inner(x)
+
+def with_callback(callback) -> float:
+    """Calls what it is given.
+
+    Args:
+        callback: callable.
+    """
+    return callback()
+
+contract.hold(globals())
+'''
+
+
+@pytest.fixture
+def module():
+    made = held(SOURCE)
+    yield made
+    contract.HELD.discard("held_for_a_test")
+
+
+def test_the_message_names_function_argument_what_was_given_and_what_is_needed(module):
+    with pytest.raises(ValueError) as caught:
+        module.inner(torch.ones(2, 3), torch.ones(2))
+    for words in ("inner", "weights", "(T,)", "shape (2,)", "T = 3 of x"):
+        assert words in str(caught.value)
+    with pytest.raises(TypeError, match="x must be of type Tensor, not None"):
+        module.inner(None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (torch.ones(2, 1), "T ≥ 2"),
+        (torch.ones(3), "shape"),
+        (torch.ones(2, 3).long(), "float"),
+        (torch.ones(2, 3, device="meta"), None),  # entries are not looked at, sizes are
+        (torch.full((2, 3), math.nan), "finite"),
+        (torch.full((2, 3), -math.inf), "finite"),
+    ],
+)
+def test_each_part_of_a_statement_counts(module, spoil, why):
+    if why is None:
+        with pytest.raises(ValueError, match="one device"):
+            module.inner(spoil, torch.ones(3))
+        return
+    with pytest.raises(ValueError, match=why):
+        module.inner(spoil)
+
+
+def test_inner_calls_are_trusted_and_a_callback_is_checked_again(module):
+    assert module.outer(torch.ones(3)) == 3
+    with pytest.raises(ValueError, match="shape"):
+        module.inner(torch.ones(3))
+    with pytest.raises(ValueError, match="inner: x"):
+        module.with_callback(lambda: module.inner(torch.ones(3)))
+
+
+def test_a_reward_within_the_loop_is_checked_and_the_loop_is_not(monkeypatch):
+    seen = []
+    check = contract.check
+    monkeypatch.setattr(contract, "check", lambda f, *rest: (seen.append(f), check(f, *rest)))
+
+    def reward(prompts, completions):
+        return word_world.plus_ten(prompts, completions)
+
+    def wrong(prompts, completions):
+        return word_world.plus_ten(prompts[:1], completions)
+
+    s = shared()
+    loop = train.Loop(copy.deepcopy(s.lm), ["p", "q"], reward, s.config)
+    seen.clear()
+    loop.step()
+    assert [f.__qualname__ for f in seen] == ["Loop.step", "plus_ten"]
+    loop.reward = wrong
+    with pytest.raises(ValueError, match="plus_ten: texts must have as many entries"):
+        loop.step()
+
+
+def test_what_python_knows_of_a_function_stays():
+    signature = inspect.signature(advantages.gae)
+    assert list(signature.parameters)[-1] == "lam" and "λ" in advantages.gae.__doc__
+    assert pickle.loads(pickle.dumps(advantages.gae)) is advantages.gae
+    with pytest.raises(TypeError, match="missing"):
+        advantages.gae(torch.ones(2, 3), torch.ones(2, 3))
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        advantages.leave_one_out(rewards=torch.ones(2), no=1)
+    assert inspect.isgeneratorfunction(inspect.unwrap(scoring.score))
+
+
+def test_arguments_are_not_changed_and_no_sum_is_taken_of_what_may_be_anything():
+    token_logprobs = torch.tensor([[-1.0, -2.0, math.nan]], requires_grad=True)
+    loss = losses.reinforce_loss(token_logprobs, torch.ones(1), MASK[:1])
+    loss.backward()
+    assert token_logprobs.grad.tolist() == [[-1.0, -1.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_public_function_is_held_and_says_what_it_takes(name):
+    function = FUNCTIONS[name]
+    assert inspect.unwrap(function) is not function, "contract.hold(globals()) is missing"
+    owner = None
+    if name.endswith("__init__"):
+        place, owner = name.rsplit(".", 2)[:2]
+        owner = getattr(importlib.import_module(place), owner)
+    said = contract.statements(inspect.unwrap(function), owner)
+    for each in parameters_of(function):
+        hint, statement = said[each]
+        assert hint is not typing.Any or statement, f"{each} has neither a type nor a statement"
+        tensor = hint is Tensor or hint == Tensor | None or hint == Tensor | float
+        assert (
+            not tensor
+            or "any kind" in statement
+            or contract.KINDS.keys() & set(re.findall("float|int|bool|number", statement))
+        ), f"{each}: of which kind? {statement}"
+
+
+@pytest.mark.parametrize("piece", ["_type", "_size", "_within"])
+def test_a_check_that_is_left_out_would_be_noticed(monkeypatch, piece):
+    monkeypatch.setattr(contract, piece, lambda *_: "")
+    bad = {
+        "_type": lambda: advantages.gae(1, 2, 3),
+        "_size": lambda: losses.reinforce_loss(torch.ones(2, 3), torch.ones(2), MASK[:, :2]),
+        "_within": lambda: advantages.leave_one_out(torch.tensor([1.0, math.nan])),
+    }[piece]
+    assert "It takes" not in str(tried(bad, {}))
+    monkeypatch.undo()
+    assert "It takes" in str(tried(bad, {}))
