@@ -16,9 +16,9 @@ import types
 import typing
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -39,9 +39,9 @@ from helpers import (
     rollout,
     runlog,
     scoring,
+    settings,
     train,
 )
-from helpers import settings as run_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (helpers, course.exact, course.worlds)
@@ -135,9 +135,7 @@ def shared():
     made |= {"record": td.write_texts(tree, UNIFORM, 4, generator=chance)}
     made |= {"off": off_policy.off_policy(table, tables.TablePolicy(world), world, "p")}
     made |= {"grammar": grammar.Grammar("S", {"S": [(1, "a", 1.0), (2, "b S", 0.0)]})}
-    made |= {
-        "config": run_settings.Config(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=3)
-    }
+    made |= {"config": settings.Config(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=3)}
     return types.SimpleNamespace(**made)
 
 
@@ -149,24 +147,11 @@ UNIFORM = torch.full((13, 4), 0.25, dtype=F)  # 13 states, 4 words
 REVIEW = "the film was good ."
 
 
-def usual():
-    """What most functions take under these names."""
-    s = shared()
-    policies = dict.fromkeys(("policy", "sampler", "other", "target", "behavior"), s.table)
-    return policies | {
-        "world": s.world,
-        "table": s.table,
-        "prompt": "p",
+def usual_tensors():
+    """Tensors and lists under their names."""
+    return {
         "reward": flat,
         "generator": torch.Generator().manual_seed(0),
-        "parameters": [s.table.logits],
-        "problem": s.problem,
-        "tree": s.tree,
-        "record": s.record,
-        "model": s.lm.model,
-        "lm": s.lm,
-        "batch": s.batch,
-        "ref_policy": None,
         "prompts": ["p", "q"],
         "completions": ["a .", "b ."],
         "texts": ["a b .", "c ."],
@@ -187,12 +172,21 @@ def usual():
         "probabilities": UNIFORM,
         "q_table": rows_of(13, 4),
         "states": rows_of(2, 3, 5),
-        "memory": None,
         "device": torch.device("cpu"),
-        "folder": None,
-        "record_path": None,
         "row": [0.5, 0.25, 1.0],
         "bootstrap": td.best_value,
+        "at": [1, 3],
+    }
+
+
+def usual_numbers():
+    """Numbers and strings under their names."""
+    return {
+        "prompt": "p",
+        "ref_policy": None,
+        "memory": None,
+        "folder": None,
+        "record_path": None,
         "num_actions": 4,
         "num_states": 13,
         "group_size": 2,
@@ -201,7 +195,6 @@ def usual():
         "batch_size": 1,
         "seed": 0,
         "steps": 3,
-        "at": [1, 3],
         "word": 1,
         "state": 0,
         "epsilon": 0.25,
@@ -218,8 +211,26 @@ def usual():
     }
 
 
-def special(folder):
-    """What single functions take: by the end of their dotted names."""
+def usual():
+    """What most functions take under these names."""
+    s = shared()
+    policies = dict.fromkeys(("policy", "sampler", "other", "target", "behavior"), s.table)
+    objects = {
+        "world": s.world,
+        "table": s.table,
+        "parameters": [s.table.logits],
+        "problem": s.problem,
+        "tree": s.tree,
+        "record": s.record,
+        "model": s.lm.model,
+        "lm": s.lm,
+        "batch": s.batch,
+    }
+    return policies | objects | usual_tensors() | usual_numbers()
+
+
+def made(folder):
+    """Objects that the examples of single functions are made of."""
     s = shared()
     review = {"lm": copy.deepcopy(s.reviews), "texts": [REVIEW, "i loved the plot ."]}
     numbers = {"mean": rows_of(5), "truth": rows_of(5) + 1}
@@ -239,6 +250,30 @@ def special(folder):
     saved = Path(folder) / "run"
     config = {"config": s.config}
     normal = rows_of(5, 6)
+    return types.SimpleNamespace(
+        folder=folder,
+        asked=asked,
+        config=config,
+        groups=groups,
+        ids=ids,
+        levels=levels,
+        mine=mine,
+        normal=normal,
+        numbers=numbers,
+        one=one,
+        pair=pair,
+        path=path,
+        review=review,
+        s=s,
+        sampling=sampling,
+        saved=saved,
+        state=state,
+        texts=texts,
+        written=written,
+    )
+
+
+def examples_advantages_to_lock(m):
     return {
         "advantages.compare": {"groups": rows_of(4, 3), "level": 0.5},
         "advantages.running_mean": {"past": torch.tensor(0.5), "new": rows_of(4)},
@@ -247,29 +282,34 @@ def special(folder):
         "advantages.gae": {"values": rows_of(2, 3)},
         "State.fresh": {"lr": 0.1},
         "State.__init__": {
-            "optimizer": state.optimizer,
-            "chance": state.chance,
+            "optimizer": m.state.optimizer,
+            "chance": m.state.chance,
             "memory": {"mean": torch.ones(())},
         },
-        "checkpoints.save": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
-        "checkpoints.resume": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
-        "checkpoints.clear": {"folder": saved},
+        "checkpoints.save": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
+        "checkpoints.resume": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
+        "checkpoints.clear": {"folder": m.saved},
         "Decoder.__init__": {"capture": False},
         "Decoder.decode": {
-            **asked,
-            "settings": sampling,
+            **m.asked,
+            "settings": m.sampling,
             "uniforms": rows_of(4, 3, low=0.0),
             "draw": rollout.draw,
         },
         "decoding.new_cache": {"room": 3},
-        "decoding.cached_tensors": {"cache": s.cache},
-        "decoding.cache_of": {"tensors": decoding.cached_tensors(s.cache)},
+        "decoding.cached_tensors": {"cache": m.s.cache},
+        "decoding.cache_of": {"tensors": decoding.cached_tensors(m.s.cache)},
         "decoding.fixed_cache": {"length": 3},
         "identity.of_run": {},
         "identity.of_weights": {"weights": [("a", torch.ones(2))]},
         "identity.of_function": {"function": flat},
-        "identity.differences": pair,
-        "Lock.__init__": {"folder": Path(folder) / "lock"},
+        "identity.differences": m.pair,
+        "Lock.__init__": {"folder": Path(m.folder) / "lock"},
+    }
+
+
+def examples_kl_to_processes(m):
+    return {
         "kl.kl_divergence": {
             "sampler_logprobs": rows_of(2, 5).log_softmax(-1),
             "other_logprobs": (2 * rows_of(2, 5)).log_softmax(-1),
@@ -289,38 +329,43 @@ def special(folder):
             "lengths": torch.tensor([3, 1]),
         },
         "LanguageModel.__init__": {
-            "tokenizer": s.lm.tokenizer,
+            "tokenizer": m.s.lm.tokenizer,
             "eos_ids": (3,),
             "context_length": 6,
         },
         "Reading.__init__": {"padded": True, "cached": True, "shared": True},
         "rollout.read": {"states": False},
         "models.load": {"name_or_path": models.REVIEWS_MODEL, "eos_token": None, "device": "cpu"},
-        "models.save": {"folder": Path(folder) / "model"},
+        "models.save": {"folder": Path(m.folder) / "model"},
         "models.forward": {"mask": torch.ones(2, 2).bool()},
         "Processes.__init__": {"accelerator": None},
         "Processes.gather": {"mine": torch.ones(3)},
         "Processes.add": {"mine": torch.ones(3)},
-        "Processes.columns": mine,
+        "Processes.columns": m.mine,
+    }
+
+
+def examples_processes_to_runlog(m):
+    return {
         "Processes.check_same": {"mine": {"a": "b"}},
-        "RolloutBatch.__init__": dict(vars(s.batch)),
+        "RolloutBatch.__init__": dict(vars(m.s.batch)),
         "SamplingSettings.__init__": {
             "eos_ids": (2,),
             "max_new_tokens": 3,
             "top_k": 2,
             "top_p": 0.5,
         },
-        "rollout.sample": {**asked, "settings": sampling, "uniforms": None, "decoder": None},
+        "rollout.sample": {**m.asked, "settings": m.sampling, "uniforms": None, "decoder": None},
         "rollout.draw_uniforms": {"shape": (2, 3)},
         "rollout.check_limits": {"context": 9, "prompt_tokens": 3, "max_new_tokens": 3},
         "rollout.draw": {
             "logits": rows_of(2, 5),
             "uniforms": rows_of(2, low=0.0),
-            "settings": sampling,
+            "settings": m.sampling,
         },
         "rollout.pack": {
-            **asked,
-            **written,
+            **m.asked,
+            **m.written,
             "token_ids": torch.tensor([[0, 1, 2]] * 4),
             "eos_ids": (3,),
         },
@@ -331,54 +376,64 @@ def special(folder):
             "count": 2,
             "states": False,
         },
-        "Record.__init__": one,
-        "runlog.record": {"records": [runlog.Record(**one)], "path": path},
-        "runlog.load": {"path": path},
-        "runlog.save": {"path": path, "columns": ["a", "b"], "rows": [[1.0, 2.0]], "about": {}},
+        "Record.__init__": m.one,
+        "runlog.record": {"records": [runlog.Record(**m.one)], "path": m.path},
+        "runlog.load": {"path": m.path},
+        "runlog.save": {"path": m.path, "columns": ["a", "b"], "rows": [[1.0, 2.0]], "about": {}},
+    }
+
+
+def examples_scoring_to_known(m):
+    return {
         "scoring.split": {"lengths": torch.tensor([1, 3, 2])},
-        "scoring.select": groups,
-        "SharedPrompts.__init__": groups,
-        "SharedPrompts.logits": {"piece": s.batch, "rows": torch.arange(4)},
-        "scoring.score": groups,
+        "scoring.select": m.groups,
+        "SharedPrompts.__init__": m.groups,
+        "SharedPrompts.logits": {"piece": m.s.batch, "rows": torch.arange(4)},
+        "scoring.score": m.groups,
         "scoring.can_share": {"prompt_mask": torch.ones(4, 1).bool()},
-        "scoring.against_reference": {"policy": s.lm.model, "ref_policy": s.lm.model},
+        "scoring.against_reference": {"policy": m.s.lm.model, "ref_policy": m.s.lm.model},
         "scoring.token_rewards": {"rewards": rows_of(2), "penalties": rows_of(2, 3)},
         "Baseline.__init__": {"label": "a"},
         "Config.__init__": {"steps": 3},
-        "settings.check": config,
-        "settings.new_name": {"table": run_settings.BASELINES},
-        "settings.check_baseline": {"table": run_settings.BASELINES},
+        "settings.check": m.config,
+        "settings.new_name": {"table": settings.BASELINES},
+        "settings.check_baseline": {"table": settings.BASELINES},
         "settings.call_reward": {"step": 0},
-        "train.train": config,
-        "Loop.__init__": config,
+        "train.train": m.config,
+        "Loop.__init__": m.config,
         "Loop.judge": {"asked": ["p"] * 4, "completions": ["a ."] * 4},
         "Loop.compare": {"token_rewards": rows_of(4, 3)},
         "Loop.credit": {"judged": rows_of(4)},
-        "value_head.predict": {"memory": normal},
+        "value_head.predict": {"memory": m.normal},
         "value_head.compare": {"token_rewards": rows_of(4, 3)},
         "value_head.normal_equations": {"returns": rows_of(2, 3)},
-        "value_head.learn": {"memory": normal, "of_batch": normal + 1},
+        "value_head.learn": {"memory": m.normal, "of_batch": m.normal + 1},
         "ascent.moments_of_loss": {"loss_function": reinforce},
         "ascent.Settings.__init__": {"lr": 0.1, "prompts": ("p",), "baseline": "none"},
         "ascent.climb": {"settings": ascent.Settings(lr=0.1, steps=1, group_size=2)},
         "ascent.bandit": {"rewards": {"a": 1.0}},
         "baselines.excess": {"values": rows_of(13)},
         "Known.__init__": {"constant": 0.5, "memory": rows_of(13)},
+    }
+
+
+def examples_member_to_oracle(m):
+    return {
         "Member.judged": {"known": baselines.Known(4)},
         "Member.__init__": {"label": "a", "judge": None, "learn": None},
         "baselines.moments": {"learned": rows_of(13)},
         "baselines.average": {
-            "parts": [gradients.GradientMoments(**numbers, variance=0.5, variance_along=0.5)]
+            "parts": [gradients.GradientMoments(**m.numbers, variance=0.5, variance_along=0.5)]
         },
-        "GradientMoments.__init__": {**numbers, "variance_along": 0.5},
+        "GradientMoments.__init__": {**m.numbers, "variance_along": 0.5},
         "GradientProblem.at_states": {"values": rows_of(13)},
         "GradientProblem.at_moves": {"values": rows_of(13, 4)},
         "GradientProblem.combine": {"weights": rows_of(40, 3)},
         "GradientProblem.__init__": {
-            name: getattr(s.problem, name)
+            name: getattr(m.s.problem, name)
             for name in ("probability", "rewards", "word_scores", "moves")
         },
-        "gradients.of_terms": {"probability": s.problem.probability},
+        "gradients.of_terms": {"probability": m.s.problem.probability},
         "gradients.of_groups": {"compare": advantages.leave_one_out},
         "gradients.share_out": {"kinds": 2},
         "importance.log_ratios": {
@@ -386,62 +441,72 @@ def special(folder):
             "behavior_logprobs": rows_of(2, 3),
         },
         "importance.per_decision_returns": {"prefix_ratios": rows_of(2, 3, low=0.5)},
-        "OffPolicy.__init__": dict(vars(s.off)),
-        "off_policy.off_policy": levels,
+        "OffPolicy.__init__": dict(vars(m.s.off)),
+        "off_policy.off_policy": m.levels,
         "off_policy.of_mean": {"terms": rows_of(7)},
         "off_policy.of_self_normalised": {"step": 0.5},
-        "off_policy.of_each_kind": {"problem": s.off},
-        "Completions.__init__": dict(vars(oracle.enumerate_completions(s.world))),
-        "oracle.along": {"levels": s.levels, "path": [0, 1, 3]},
+        "off_policy.of_each_kind": {"problem": m.s.off},
+        "Completions.__init__": dict(vars(oracle.enumerate_completions(m.s.world))),
+        "oracle.along": {"levels": m.s.levels, "path": [0, 1, 3]},
         "oracle.rank": {"path": [0, 1], "num_continuing": 3},
-        "oracle.read_moves": {"levels": s.levels, "moves": s.problem.moves},
+        "oracle.read_moves": {"levels": m.s.levels, "moves": m.s.problem.moves},
+    }
+
+
+def examples_oracle_to_imitation(m):
+    return {
         "oracle.chi_square_p_value": {
             "counts": torch.tensor([30, 40]),
             "probabilities": torch.tensor([0.5, 0.5]),
         },
         "TablePolicy.__init__": {"std": 0.5},
-        "TokenTree.__init__": {"transitions": s.tree.transitions},
-        "td.token_tree": levels,
+        "TokenTree.__init__": {"transitions": m.s.tree.transitions},
+        "td.token_tree": m.levels,
         "td.read_texts": {"texts": [[0, 1, 3], [3]]},
         "td.update_q": {
             "q_table": rows_of(13, 4).tolist(),
             "visits": [[0] * 4 for _ in range(13)],
-            "text": s.record[0],
+            "text": m.s.record[0],
         },
         "td.learn_from_texts": {"shape": (13, 4), "initial": 0.5},
         "td.learn_by_writing": {"initial": 0.5},
         "td.greedy_word": {"u": 0.5},
-        "Values.__init__": {"value": [x[:, 0] for x in s.levels], "q_value": s.levels},
-        "values.stopping_rewards": levels,
-        "values.shape_rewards": {**levels, "potential": [x[:, 0] for x in s.levels]},
-        "values.policy_values": levels,
-        "values.optimal_values": levels,
-        "values.epsilon_greedy_values": levels,
+        "Values.__init__": {"value": [x[:, 0] for x in m.s.levels], "q_value": m.s.levels},
+        "values.stopping_rewards": m.levels,
+        "values.shape_rewards": {**m.levels, "potential": [x[:, 0] for x in m.s.levels]},
+        "values.policy_values": m.levels,
+        "values.optimal_values": m.levels,
+        "values.epsilon_greedy_values": m.levels,
         "Grammar.__init__": {"start": "S", "weights": {"S": [(1.0, "a", 1.0)]}},
         "StepRecord.__init__": {"nats": 1.0, "reviews": 2, "tokens": 3, "gradient_norm": 0.5},
         "imitation.draw": {"context_length": 96},
-        "imitation.encode": review,
-        "imitation.score": {**review, "prompt_words": 2},
+        "imitation.encode": m.review,
+        "imitation.score": {**m.review, "prompt_words": 2},
+    }
+
+
+def examples_imitation_to_tokenworld(m):
+    return {
         "imitation.step": {
-            **review,
-            "optimizer": torch.optim.SGD(review["lm"].model.parameters(), lr=0.1),
+            **m.review,
+            "optimizer": torch.optim.SGD(m.review["lm"].model.parameters(), lr=0.1),
             "micro_batch": 2,
         },
-        "imitation.new_optimizer": review,
-        "imitation.train": {**review, "batch": 2},
-        "imitation.surprise": {**review, "chunk": 2},
-        "imitation.exact_conditionals": review,
+        "imitation.new_optimizer": m.review,
+        "imitation.train": {**m.review, "batch": 2},
+        "imitation.surprise": {**m.review, "chunk": 2},
+        "imitation.exact_conditionals": m.review,
         "imitation.kl_along": {
-            **review,
-            "truth": imitation.exact_conditionals(s.reviews, review["texts"]),
+            **m.review,
+            "truth": imitation.exact_conditionals(m.s.reviews, m.review["texts"]),
         },
-        "imitation.measure": review,
+        "imitation.measure": m.review,
         "reviews.reviews_grammar": {"praise": 0.5},
         "reviews.completion_grammar": {},
         "rewards.target_length_reward": {"target": 3},
         "rewards.addition_answer": {"prompt": "37+45="},
-        "rewards.addition_reward": texts,
-        "rewards.lenient_addition_reward": texts,
+        "rewards.addition_reward": m.texts,
+        "rewards.lenient_addition_reward": m.texts,
         "RewardModel.__init__": {"weights": rows_of(3), "bias": 0.5},
         "rewards.fit_reward_model": {"labels": [0.0, 1.0], "ridge": 0.5},
         "rewards.one_word": {"word": "a"},
@@ -451,6 +516,20 @@ def special(folder):
         "TokenWorld.encode": {"text": "a b ."},
         "TokenWorld.__init__": {"prompts": ("p", "q"), "max_length": 3, "ends": True},
     }
+
+
+def special(folder):
+    """What single functions take: by the end of their dotted names."""
+    m = made(folder)
+    return (
+        examples_advantages_to_lock(m)
+        | examples_kl_to_processes(m)
+        | examples_processes_to_runlog(m)
+        | examples_scoring_to_known(m)
+        | examples_member_to_oracle(m)
+        | examples_oracle_to_imitation(m)
+        | examples_imitation_to_tokenworld(m)
+    )
 
 
 def reinforce(token_logprobs, rewards, completion_mask):
@@ -735,8 +814,8 @@ def test_bad_input_is_refused_in_words(name, folder):
     hints = parameters_of(FUNCTIONS[name])
     _, usual_given = example(name, folder)
 
-    @settings(max_examples=3, derandomize=True, database=None)
-    @given(st.integers(0, 10**6))
+    @hypothesis.settings(max_examples=3, derandomize=True, database=None)
+    @hypothesis.given(st.integers(0, 10**6))
     def spoil(position):
         for each, value in usual_given.items():
             for what, bad in spoiled(name, each, hints[each][0], value, usual_given, position):
