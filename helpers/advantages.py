@@ -69,7 +69,7 @@ def compare(name: str, groups: Tensor, *, level: Tensor | float = 0.0) -> Tensor
         name: of a baseline. One of `GROUP_COMPARISONS` looks at the group, and gives exactly 0
             where all its rewards are equal; for any other name the level is subtracted.
         groups: (..., K) float, reward units; a row is a group, K ≥ 1.
-        level: what was known before these rewards: 0, a constant, a running mean.
+        level: a number or more, what was known before these rewards: 0, a constant, a running mean.
     Returns:
         (..., K) float, reward units.
     Raises:

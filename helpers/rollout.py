@@ -165,15 +165,11 @@ def check_limits(
     Args:
         context: most tokens that the model can read, ≥ 1, or None.
         prompt_tokens: of the longest prompt, ≥ 0.
-        max_new_tokens: the limit of a completion.
-        group_size: completions a prompt.
+        max_new_tokens: the limit of a completion, ≥ 1.
+        group_size: completions a prompt, ≥ 1.
     Raises:
-        ValueError: a number is below 1, or prompt plus limit exceed the context.
+        ValueError: prompt plus limit exceed the context.
     """
-    if max_new_tokens < 1 or group_size < 1:
-        raise ValueError(
-            f"max_new_tokens ({max_new_tokens}) and group_size ({group_size}) must be at least 1."
-        )
     if context is not None and prompt_tokens + max_new_tokens > context:
         raise ValueError(
             f"{prompt_tokens} prompt tokens and up to {max_new_tokens} new ones do not fit "

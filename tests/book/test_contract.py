@@ -9,14 +9,16 @@ import functools
 import importlib
 import inspect
 import math
+import pickle
 import pkgutil
+import re
 import types
 import typing
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from course.worlds import grammar, imitation, rewards, tiny_models, word_world
 from helpers import (
     advantages,
     checkpoints,
+    contract,
     decoding,
     losses,
     models,
@@ -36,9 +39,9 @@ from helpers import (
     rollout,
     runlog,
     scoring,
+    settings,
     train,
 )
-from helpers import settings as run_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (helpers, course.exact, course.worlds)
@@ -133,9 +136,7 @@ def shared():
     made |= {"record": td.write_texts(tree, UNIFORM, 4, generator=chance)}
     made |= {"off": off_policy.off_policy(table, tables.TablePolicy(world), world, "p")}
     made |= {"grammar": grammar.Grammar("S", {"S": [(1, "a", 1.0), (2, "b S", 0.0)]})}
-    made |= {
-        "config": run_settings.Config(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=3)
-    }
+    made |= {"config": settings.Config(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=3)}
     return types.SimpleNamespace(**made)
 
 
@@ -147,24 +148,11 @@ UNIFORM = torch.full((13, 4), 0.25, dtype=F)  # 13 states, 4 words
 REVIEW = "the film was good ."
 
 
-def usual():
-    """What most functions take under these names."""
-    s = shared()
-    policies = dict.fromkeys(("policy", "sampler", "other", "target", "behavior"), s.table)
-    return policies | {
-        "world": s.world,
-        "table": s.table,
-        "prompt": "p",
+def usual_tensors():
+    """Tensors and lists under their names."""
+    return {
         "reward": flat,
         "generator": torch.Generator().manual_seed(0),
-        "parameters": [s.table.logits],
-        "problem": s.problem,
-        "tree": s.tree,
-        "record": s.record,
-        "model": s.lm.model,
-        "lm": s.lm,
-        "batch": s.batch,
-        "ref_policy": None,
         "prompts": ["p", "q"],
         "completions": ["a .", "b ."],
         "texts": ["a b .", "c ."],
@@ -185,12 +173,21 @@ def usual():
         "probabilities": UNIFORM,
         "q_table": rows_of(13, 4),
         "states": rows_of(2, 3, 5),
-        "memory": None,
         "device": torch.device("cpu"),
-        "folder": None,
-        "record_path": None,
         "row": [0.5, 0.25, 1.0],
         "bootstrap": td.best_value,
+        "at": [1, 3],
+    }
+
+
+def usual_numbers():
+    """Numbers and strings under their names."""
+    return {
+        "prompt": "p",
+        "ref_policy": None,
+        "memory": None,
+        "folder": None,
+        "record_path": None,
         "num_actions": 4,
         "num_states": 13,
         "group_size": 2,
@@ -199,7 +196,6 @@ def usual():
         "batch_size": 1,
         "seed": 0,
         "steps": 3,
-        "at": [1, 3],
         "word": 1,
         "state": 0,
         "epsilon": 0.25,
@@ -216,8 +212,26 @@ def usual():
     }
 
 
-def special(folder):
-    """What single functions take: by the end of their dotted names."""
+def usual():
+    """What most functions take under these names."""
+    s = shared()
+    policies = dict.fromkeys(("policy", "sampler", "other", "target", "behavior"), s.table)
+    objects = {
+        "world": s.world,
+        "table": s.table,
+        "parameters": [s.table.logits],
+        "problem": s.problem,
+        "tree": s.tree,
+        "record": s.record,
+        "model": s.lm.model,
+        "lm": s.lm,
+        "batch": s.batch,
+    }
+    return policies | objects | usual_tensors() | usual_numbers()
+
+
+def made(folder):
+    """Objects that the examples of single functions are made of."""
     s = shared()
     review = {"lm": copy.deepcopy(s.reviews), "texts": [REVIEW, "i loved the plot ."]}
     numbers = {"mean": rows_of(5), "truth": rows_of(5) + 1}
@@ -237,6 +251,30 @@ def special(folder):
     saved = Path(folder) / "run"
     config = {"config": s.config}
     normal = rows_of(5, 6)
+    return types.SimpleNamespace(
+        folder=folder,
+        asked=asked,
+        config=config,
+        groups=groups,
+        ids=ids,
+        levels=levels,
+        mine=mine,
+        normal=normal,
+        numbers=numbers,
+        one=one,
+        pair=pair,
+        path=path,
+        review=review,
+        s=s,
+        sampling=sampling,
+        saved=saved,
+        state=state,
+        texts=texts,
+        written=written,
+    )
+
+
+def examples_advantages_to_lock(m):
     return {
         "advantages.compare": {"groups": rows_of(4, 3), "level": 0.5},
         "advantages.running_mean": {"past": torch.tensor(0.5), "new": rows_of(4)},
@@ -245,29 +283,34 @@ def special(folder):
         "advantages.gae": {"values": rows_of(2, 3)},
         "State.fresh": {"lr": 0.1},
         "State.__init__": {
-            "optimizer": state.optimizer,
-            "chance": state.chance,
+            "optimizer": m.state.optimizer,
+            "chance": m.state.chance,
             "memory": {"mean": torch.ones(())},
         },
-        "checkpoints.save": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
-        "checkpoints.resume": {"state": state, "folder": saved, **config, "run": {"a": "b"}},
-        "checkpoints.clear": {"folder": saved},
+        "checkpoints.save": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
+        "checkpoints.resume": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
+        "checkpoints.clear": {"folder": m.saved},
         "Decoder.__init__": {"capture": False},
         "Decoder.decode": {
-            **asked,
-            "settings": sampling,
+            **m.asked,
+            "settings": m.sampling,
             "uniforms": rows_of(4, 3, low=0.0),
             "draw": rollout.draw,
         },
         "decoding.new_cache": {"room": 3},
-        "decoding.cached_tensors": {"cache": s.cache},
-        "decoding.cache_of": {"tensors": decoding.cached_tensors(s.cache)},
+        "decoding.cached_tensors": {"cache": m.s.cache},
+        "decoding.cache_of": {"tensors": decoding.cached_tensors(m.s.cache)},
         "decoding.fixed_cache": {"length": 3},
         "identity.of_run": {},
         "identity.of_weights": {"weights": [("a", torch.ones(2))]},
         "identity.of_function": {"function": flat},
-        "identity.differences": pair,
-        "Lock.__init__": {"folder": Path(folder) / "lock"},
+        "identity.differences": m.pair,
+        "Lock.__init__": {"folder": Path(m.folder) / "lock"},
+    }
+
+
+def examples_kl_to_processes(m):
+    return {
         "kl.kl_divergence": {
             "sampler_logprobs": rows_of(2, 5).log_softmax(-1),
             "other_logprobs": (2 * rows_of(2, 5)).log_softmax(-1),
@@ -287,38 +330,43 @@ def special(folder):
             "lengths": torch.tensor([3, 1]),
         },
         "LanguageModel.__init__": {
-            "tokenizer": s.lm.tokenizer,
+            "tokenizer": m.s.lm.tokenizer,
             "eos_ids": (3,),
             "context_length": 6,
         },
         "Reading.__init__": {"padded": True, "cached": True, "shared": True},
         "rollout.read": {"states": False},
         "models.load": {"name_or_path": models.REVIEWS_MODEL, "eos_token": None, "device": "cpu"},
-        "models.save": {"folder": Path(folder) / "model"},
+        "models.save": {"folder": Path(m.folder) / "model"},
         "models.forward": {"mask": torch.ones(2, 2).bool()},
         "Processes.__init__": {"accelerator": None},
         "Processes.gather": {"mine": torch.ones(3)},
         "Processes.add": {"mine": torch.ones(3)},
-        "Processes.columns": mine,
+        "Processes.columns": m.mine,
+    }
+
+
+def examples_processes_to_runlog(m):
+    return {
         "Processes.check_same": {"mine": {"a": "b"}},
-        "RolloutBatch.__init__": dict(vars(s.batch)),
+        "RolloutBatch.__init__": dict(vars(m.s.batch)),
         "SamplingSettings.__init__": {
             "eos_ids": (2,),
             "max_new_tokens": 3,
             "top_k": 2,
             "top_p": 0.5,
         },
-        "rollout.sample": {**asked, "settings": sampling, "uniforms": None, "decoder": None},
+        "rollout.sample": {**m.asked, "settings": m.sampling, "uniforms": None, "decoder": None},
         "rollout.draw_uniforms": {"shape": (2, 3)},
         "rollout.check_limits": {"context": 9, "prompt_tokens": 3, "max_new_tokens": 3},
         "rollout.draw": {
             "logits": rows_of(2, 5),
             "uniforms": rows_of(2, low=0.0),
-            "settings": sampling,
+            "settings": m.sampling,
         },
         "rollout.pack": {
-            **asked,
-            **written,
+            **m.asked,
+            **m.written,
             "token_ids": torch.tensor([[0, 1, 2]] * 4),
             "eos_ids": (3,),
         },
@@ -329,54 +377,64 @@ def special(folder):
             "count": 2,
             "states": False,
         },
-        "Record.__init__": one,
-        "runlog.record": {"records": [runlog.Record(**one)], "path": path},
-        "runlog.load": {"path": path},
-        "runlog.save": {"path": path, "columns": ["a", "b"], "rows": [[1.0, 2.0]], "about": {}},
+        "Record.__init__": m.one,
+        "runlog.record": {"records": [runlog.Record(**m.one)], "path": m.path},
+        "runlog.load": {"path": m.path},
+        "runlog.save": {"path": m.path, "columns": ["a", "b"], "rows": [[1.0, 2.0]], "about": {}},
+    }
+
+
+def examples_scoring_to_known(m):
+    return {
         "scoring.split": {"lengths": torch.tensor([1, 3, 2])},
-        "scoring.select": groups,
-        "SharedPrompts.__init__": groups,
-        "SharedPrompts.logits": {"piece": s.batch, "rows": torch.arange(4)},
-        "scoring.score": groups,
+        "scoring.select": m.groups,
+        "SharedPrompts.__init__": m.groups,
+        "SharedPrompts.logits": {"piece": m.s.batch, "rows": torch.arange(4)},
+        "scoring.score": m.groups,
         "scoring.can_share": {"prompt_mask": torch.ones(4, 1).bool()},
-        "scoring.against_reference": {"policy": s.lm.model, "ref_policy": s.lm.model},
+        "scoring.against_reference": {"policy": m.s.lm.model, "ref_policy": m.s.lm.model},
         "scoring.token_rewards": {"rewards": rows_of(2), "penalties": rows_of(2, 3)},
         "Baseline.__init__": {"label": "a"},
         "Config.__init__": {"steps": 3},
-        "settings.check": config,
-        "settings.new_name": {"table": run_settings.BASELINES},
-        "settings.check_baseline": {"table": run_settings.BASELINES},
+        "settings.check": m.config,
+        "settings.new_name": {"table": settings.BASELINES},
+        "settings.check_baseline": {"table": settings.BASELINES},
         "settings.call_reward": {"step": 0},
-        "train.train": config,
-        "Loop.__init__": config,
+        "train.train": m.config,
+        "Loop.__init__": m.config,
         "Loop.judge": {"asked": ["p"] * 4, "completions": ["a ."] * 4},
         "Loop.compare": {"token_rewards": rows_of(4, 3)},
         "Loop.credit": {"judged": rows_of(4)},
-        "value_head.predict": {"memory": normal},
+        "value_head.predict": {"memory": m.normal},
         "value_head.compare": {"token_rewards": rows_of(4, 3)},
         "value_head.normal_equations": {"returns": rows_of(2, 3)},
-        "value_head.learn": {"memory": normal, "of_batch": normal + 1},
+        "value_head.learn": {"memory": m.normal, "of_batch": m.normal + 1},
         "ascent.moments_of_loss": {"loss_function": reinforce},
         "ascent.Settings.__init__": {"lr": 0.1, "prompts": ("p",), "baseline": "none"},
         "ascent.climb": {"settings": ascent.Settings(lr=0.1, steps=1, group_size=2)},
         "ascent.bandit": {"rewards": {"a": 1.0}},
         "baselines.excess": {"values": rows_of(13)},
         "Known.__init__": {"constant": 0.5, "memory": rows_of(13)},
+    }
+
+
+def examples_member_to_oracle(m):
+    return {
         "Member.judged": {"known": baselines.Known(4)},
         "Member.__init__": {"label": "a", "judge": None, "learn": None},
         "baselines.moments": {"learned": rows_of(13)},
         "baselines.average": {
-            "parts": [gradients.GradientMoments(**numbers, variance=0.5, variance_along=0.5)]
+            "parts": [gradients.GradientMoments(**m.numbers, variance=0.5, variance_along=0.5)]
         },
-        "GradientMoments.__init__": {**numbers, "variance_along": 0.5},
+        "GradientMoments.__init__": {**m.numbers, "variance_along": 0.5},
         "GradientProblem.at_states": {"values": rows_of(13)},
         "GradientProblem.at_moves": {"values": rows_of(13, 4)},
         "GradientProblem.combine": {"weights": rows_of(40, 3)},
         "GradientProblem.__init__": {
-            name: getattr(s.problem, name)
+            name: getattr(m.s.problem, name)
             for name in ("probability", "rewards", "word_scores", "moves")
         },
-        "gradients.of_terms": {"probability": s.problem.probability},
+        "gradients.of_terms": {"probability": m.s.problem.probability},
         "gradients.of_groups": {"compare": advantages.leave_one_out},
         "gradients.share_out": {"kinds": 2},
         "importance.log_ratios": {
@@ -384,62 +442,72 @@ def special(folder):
             "behavior_logprobs": rows_of(2, 3),
         },
         "importance.per_decision_returns": {"prefix_ratios": rows_of(2, 3, low=0.5)},
-        "OffPolicy.__init__": dict(vars(s.off)),
-        "off_policy.off_policy": levels,
+        "OffPolicy.__init__": dict(vars(m.s.off)),
+        "off_policy.off_policy": m.levels,
         "off_policy.of_mean": {"terms": rows_of(7)},
         "off_policy.of_self_normalised": {"step": 0.5},
-        "off_policy.of_each_kind": {"problem": s.off},
-        "Completions.__init__": dict(vars(oracle.enumerate_completions(s.world))),
-        "oracle.along": {"levels": s.levels, "path": [0, 1, 3]},
+        "off_policy.of_each_kind": {"problem": m.s.off},
+        "Completions.__init__": dict(vars(oracle.enumerate_completions(m.s.world))),
+        "oracle.along": {"levels": m.s.levels, "path": [0, 1, 3]},
         "oracle.rank": {"path": [0, 1], "num_continuing": 3},
-        "oracle.read_moves": {"levels": s.levels, "moves": s.problem.moves},
+        "oracle.read_moves": {"levels": m.s.levels, "moves": m.s.problem.moves},
+    }
+
+
+def examples_oracle_to_imitation(m):
+    return {
         "oracle.chi_square_p_value": {
             "counts": torch.tensor([30, 40]),
             "probabilities": torch.tensor([0.5, 0.5]),
         },
         "TablePolicy.__init__": {"std": 0.5},
-        "TokenTree.__init__": {"transitions": s.tree.transitions},
-        "td.token_tree": levels,
+        "TokenTree.__init__": {"transitions": m.s.tree.transitions},
+        "td.token_tree": m.levels,
         "td.read_texts": {"texts": [[0, 1, 3], [3]]},
         "td.update_q": {
             "q_table": rows_of(13, 4).tolist(),
             "visits": [[0] * 4 for _ in range(13)],
-            "text": s.record[0],
+            "text": m.s.record[0],
         },
         "td.learn_from_texts": {"shape": (13, 4), "initial": 0.5},
         "td.learn_by_writing": {"initial": 0.5},
         "td.greedy_word": {"u": 0.5},
-        "Values.__init__": {"value": [x[:, 0] for x in s.levels], "q_value": s.levels},
-        "values.stopping_rewards": levels,
-        "values.shape_rewards": {**levels, "potential": [x[:, 0] for x in s.levels]},
-        "values.policy_values": levels,
-        "values.optimal_values": levels,
-        "values.epsilon_greedy_values": levels,
+        "Values.__init__": {"value": [x[:, 0] for x in m.s.levels], "q_value": m.s.levels},
+        "values.stopping_rewards": m.levels,
+        "values.shape_rewards": {**m.levels, "potential": [x[:, 0] for x in m.s.levels]},
+        "values.policy_values": m.levels,
+        "values.optimal_values": m.levels,
+        "values.epsilon_greedy_values": m.levels,
         "Grammar.__init__": {"start": "S", "weights": {"S": [(1.0, "a", 1.0)]}},
         "StepRecord.__init__": {"nats": 1.0, "reviews": 2, "tokens": 3, "gradient_norm": 0.5},
         "imitation.draw": {"context_length": 96},
-        "imitation.encode": review,
-        "imitation.score": {**review, "prompt_words": 2},
+        "imitation.encode": m.review,
+        "imitation.score": {**m.review, "prompt_words": 2},
+    }
+
+
+def examples_imitation_to_tokenworld(m):
+    return {
         "imitation.step": {
-            **review,
-            "optimizer": torch.optim.SGD(review["lm"].model.parameters(), lr=0.1),
+            **m.review,
+            "optimizer": torch.optim.SGD(m.review["lm"].model.parameters(), lr=0.1),
             "micro_batch": 2,
         },
-        "imitation.new_optimizer": review,
-        "imitation.train": {**review, "batch": 2},
-        "imitation.surprise": {**review, "chunk": 2},
-        "imitation.exact_conditionals": review,
+        "imitation.new_optimizer": m.review,
+        "imitation.train": {**m.review, "batch": 2},
+        "imitation.surprise": {**m.review, "chunk": 2},
+        "imitation.exact_conditionals": m.review,
         "imitation.kl_along": {
-            **review,
-            "truth": imitation.exact_conditionals(s.reviews, review["texts"]),
+            **m.review,
+            "truth": imitation.exact_conditionals(m.s.reviews, m.review["texts"]),
         },
-        "imitation.measure": review,
+        "imitation.measure": m.review,
         "reviews.reviews_grammar": {"praise": 0.5},
         "reviews.completion_grammar": {},
         "rewards.target_length_reward": {"target": 3},
         "rewards.addition_answer": {"prompt": "37+45="},
-        "rewards.addition_reward": texts,
-        "rewards.lenient_addition_reward": texts,
+        "rewards.addition_reward": m.texts,
+        "rewards.lenient_addition_reward": m.texts,
         "RewardModel.__init__": {"weights": rows_of(3), "bias": 0.5},
         "rewards.fit_reward_model": {"labels": [0.0, 1.0], "ridge": 0.5},
         "rewards.one_word": {"word": "a"},
@@ -449,6 +517,20 @@ def special(folder):
         "TokenWorld.encode": {"text": "a b ."},
         "TokenWorld.__init__": {"prompts": ("p", "q"), "max_length": 3, "ends": True},
     }
+
+
+def special(folder):
+    """What single functions take: by the end of their dotted names."""
+    m = made(folder)
+    return (
+        examples_advantages_to_lock(m)
+        | examples_kl_to_processes(m)
+        | examples_processes_to_runlog(m)
+        | examples_scoring_to_known(m)
+        | examples_member_to_oracle(m)
+        | examples_oracle_to_imitation(m)
+        | examples_imitation_to_tokenworld(m)
+    )
 
 
 def reinforce(token_logprobs, rewards, completion_mask):
@@ -733,8 +815,8 @@ def test_bad_input_is_refused_in_words(name, folder):
     hints = parameters_of(FUNCTIONS[name])
     _, usual_given = example(name, folder)
 
-    @settings(max_examples=3, derandomize=True, database=None)
-    @given(st.integers(0, 10**6))
+    @hypothesis.settings(max_examples=3, derandomize=True, database=None)
+    @hypothesis.given(st.integers(0, 10**6))
     def spoil(position):
         for each, value in usual_given.items():
             for what, bad in spoiled(name, each, hints[each][0], value, usual_given, position):
@@ -756,3 +838,162 @@ def test_bad_input_is_refused_in_words(name, folder):
 def test_almost_all_was_refused_clearly_and_nothing_accepted():
     count = sum(map(len, TALLY.values()))
     assert not TALLY["accepted"] and len(TALLY["clear"]) >= 0.99 * count
+
+
+# ------------------------------------------------------------------------------ the checks alone
+
+
+def held(source):
+    """A module of a test's own, with its functions held to their docstrings."""
+    module = types.ModuleType("held_for_a_test")
+    exec(compile(source, "<test>", "exec"), vars(module))
+    return module
+
+
+SOURCE = '''
+from torch import Tensor
+from helpers import contract
+
+def inner(x: Tensor, weights: Tensor | None = None) -> float:
+    """Sum.
+
+    Args:
+        x: (B, T) float, T ≥ 2.
+        weights: (T,) float in [0, 1]; None: all 1.
+    """
+    return float(x.sum())
+
+def outer(x: Tensor) -> float:
+    """Calls `inner` with what it would refuse from outside.
+
+    Args:
+        x: (B,) float.
+    """
+    return inner(x)
+
+def with_callback(callback) -> float:
+    """Calls what it is given.
+
+    Args:
+        callback: callable.
+    """
+    return callback()
+
+contract.hold(globals())
+'''
+
+
+@pytest.fixture
+def module():
+    made = held(SOURCE)
+    yield made
+    contract.HELD.discard("held_for_a_test")
+
+
+def test_the_message_names_function_argument_what_was_given_and_what_is_needed(module):
+    with pytest.raises(ValueError) as caught:
+        module.inner(torch.ones(2, 3), torch.ones(2))
+    for words in ("inner", "weights", "(T,)", "shape (2,)", "T = 3 of x"):
+        assert words in str(caught.value)
+    with pytest.raises(TypeError, match="x must be of type Tensor, not None"):
+        module.inner(None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (torch.ones(2, 1), "T ≥ 2"),
+        (torch.ones(3), "shape"),
+        (torch.ones(2, 3).long(), "float"),
+        (torch.ones(2, 3, device="meta"), None),  # entries are not looked at, sizes are
+        (torch.full((2, 3), math.nan), "finite"),
+        (torch.full((2, 3), -math.inf), "finite"),
+    ],
+)
+def test_each_part_of_a_statement_counts(module, spoil, why):
+    if why is None:
+        with pytest.raises(ValueError, match="one device"):
+            module.inner(spoil, torch.ones(3))
+        return
+    with pytest.raises(ValueError, match=why):
+        module.inner(spoil)
+
+
+def test_inner_calls_are_trusted_and_a_callback_is_checked_again(module):
+    assert module.outer(torch.ones(3)) == 3
+    with pytest.raises(ValueError, match="shape"):
+        module.inner(torch.ones(3))
+    with pytest.raises(ValueError, match="inner: x"):
+        module.with_callback(lambda: module.inner(torch.ones(3)))
+
+
+def test_a_reward_within_the_loop_is_checked_and_the_loop_is_not(monkeypatch):
+    seen = []
+    check = contract.check
+    monkeypatch.setattr(contract, "check", lambda f, *rest: (seen.append(f), check(f, *rest)))
+
+    def reward(prompts, completions):
+        return word_world.plus_ten(prompts, completions)
+
+    def wrong(prompts, completions):
+        return word_world.plus_ten(prompts[:1], completions)
+
+    s = shared()
+    loop = train.Loop(copy.deepcopy(s.lm), ["p", "q"], reward, s.config)
+    seen.clear()
+    loop.step()
+    assert [f.__qualname__ for f in seen] == ["Loop.step", "plus_ten"]
+    loop.reward = wrong
+    with pytest.raises(ValueError, match="plus_ten: texts must have as many entries"):
+        loop.step()
+
+
+def test_what_python_knows_of_a_function_stays():
+    signature = inspect.signature(advantages.gae)
+    assert list(signature.parameters)[-1] == "lam" and "λ" in advantages.gae.__doc__
+    assert pickle.loads(pickle.dumps(advantages.gae)) is advantages.gae
+    with pytest.raises(TypeError, match="missing"):
+        advantages.gae(torch.ones(2, 3), torch.ones(2, 3))
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        advantages.leave_one_out(rewards=torch.ones(2), no=1)
+    assert inspect.isgeneratorfunction(inspect.unwrap(scoring.score))
+
+
+def test_arguments_are_not_changed_and_no_sum_is_taken_of_what_may_be_anything():
+    token_logprobs = torch.tensor([[-1.0, -2.0, math.nan]], requires_grad=True)
+    loss = losses.reinforce_loss(token_logprobs, torch.ones(1), MASK[:1])
+    loss.backward()
+    assert token_logprobs.grad.tolist() == [[-1.0, -1.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_public_function_is_held_and_says_what_it_takes(name):
+    function = FUNCTIONS[name]
+    assert inspect.unwrap(function) is not function, "contract.hold(globals()) is missing"
+    owner = None
+    if name.endswith("__init__"):
+        place, owner = name.rsplit(".", 2)[:2]
+        owner = getattr(importlib.import_module(place), owner)
+    said = contract.statements(inspect.unwrap(function), owner)
+    for each in parameters_of(function):
+        hint, statement = said[each]
+        assert hint is not typing.Any or statement, f"{each} has neither a type nor a statement"
+        tensor = hint is Tensor or hint == Tensor | None or hint == Tensor | float
+        assert (
+            not tensor
+            or "any kind" in statement
+            or contract.KINDS.keys() & set(re.findall("float|int|bool|number", statement))
+        ), f"{each}: of which kind? {statement}"
+
+
+@pytest.mark.parametrize("piece", ["_type", "_size", "_within"])
+def test_a_check_that_is_left_out_would_be_noticed(monkeypatch, piece):
+    monkeypatch.setattr(contract, piece, lambda *_: "")
+    bad = {
+        "_type": lambda: advantages.gae(1, 2, 3),
+        "_size": lambda: losses.reinforce_loss(torch.ones(2, 3), torch.ones(2), MASK[:, :2]),
+        "_within": lambda: advantages.leave_one_out(torch.tensor([1.0, math.nan])),
+    }[piece]
+    assert "It takes" not in str(tried(bad, {}))
+    monkeypatch.undo()
+    assert "It takes" in str(tried(bad, {}))

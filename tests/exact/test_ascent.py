@@ -157,5 +157,7 @@ def test_what_is_refused():
         ascent.draw(table, world, "taste", 0, generator=fresh())
     with pytest.raises(ValueError, match="generator"):
         climb(table, [table.logits], world, lr=1.0, steps=1, group_size=4)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="lr must be finite"):
         climb(table, [table.logits], world, lr=float("inf"), steps=3)
+    with pytest.raises(ValueError, match="not finite"):
+        climb(table, [table.logits], world, lr=1e308, steps=3)

@@ -137,7 +137,7 @@ def test_linear_in_the_advantages_and_a_mean_over_texts(lengths, scale, seed):
     ("judged", "mask", "message"),
     [
         (torch.ones(3), torch.ones(2, 2, dtype=torch.bool), "shape (B,) or (B, T)"),
-        (torch.ones(2, 3), torch.ones(2, 2, dtype=torch.bool), "shape (B, T)"),
+        (torch.ones(2, 3), torch.ones(2, 2, dtype=torch.bool), "or (B, T)"),
         (torch.ones(2), torch.tensor([[True, True], [False, False]]), "no row is empty"),
         (
             torch.tensor([1.0, torch.nan]),
