@@ -5,9 +5,9 @@ Read five files, in this order, each in a few minutes:
     logprobs → losses → advantages → rollout → train
 
 that is: score a text, make a loss, judge a text, write texts, and one step after another.
-The others make it fast (`scoring`, `decoding`, `threads`), sure (`settings`, `checkpoints`,
-`identity`, `runlog`), wide (`models`, `probe`, `processes`) or richer (`kl`, `value_head`); none
-of them is needed to follow it.
+The others make it fast (`scoring`, `decoding`, `threads`), sure (`contract`, `settings`,
+`checkpoints`, `identity`, `runlog`), wide (`models`, `probe`, `processes`) or richer (`kl`,
+`value_head`); none of them is needed to follow it.
 """
 
 from helpers import threads

@@ -19,15 +19,14 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     """Reward minus the mean of the *other* rewards of its group: unbiased.
 
     Args:
-        rewards: (..., K) float, reward units; a row is a group.
+        rewards: (..., K) number, reward units; a row is a group, K ≥ 2.
     Returns:
         (..., K) float, reward units. Sums to 0 over a group, up to rounding.
     Raises:
         ValueError: a group has fewer than two completions.
     Source: Kool, van Hoof and Welling (2019); chapter 06, eq. (6.6).
     """
-    size = _group_size(rewards, least=2)
-    others = (rewards.sum(-1, keepdim=True) - rewards) / (size - 1)
+    others = (rewards.sum(-1, keepdim=True) - rewards) / (rewards.shape[-1] - 1)
     return rewards - others
 
 
@@ -35,14 +34,13 @@ def minus_group_mean(rewards: Tensor) -> Tensor:
     """Reward minus the mean of its group, its own reward included: (1 − 1/K) times too small.
 
     Args:
-        rewards: (..., K) float, reward units; a row is a group.
+        rewards: (..., K) float, reward units; a row is a group, K ≥ 1.
     Returns:
         (..., K) float, reward units: (1 − 1/K) times `leave_one_out`.
     Raises:
         ValueError: a group is empty.
     Source: chapter 06, eq. (6.7).
     """
-    _group_size(rewards, least=1)
     return rewards - rewards.mean(-1, keepdim=True)
 
 
@@ -53,7 +51,7 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
     rewards gets zeros.
 
     Args:
-        rewards: (..., K) float, reward units; a row is a group.
+        rewards: (..., K) float, reward units; a row is a group, K ≥ 2.
         epsilon: > 0, added to the standard deviation, reward units.
     Returns:
         (..., K) float, standard deviations.
@@ -61,15 +59,7 @@ def group_z_score(rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
         ValueError: a group has fewer than two completions, or epsilon is not above 0.
     Source: Shao et al. (2024), arXiv:2402.03300, section 4.1.2; chapter 06, eq. (6.8).
     """
-    _group_size(rewards, least=2)
     return minus_group_mean(rewards) / (rewards.std(-1, keepdim=True) + epsilon)
-
-
-GROUP_COMPARISONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "group_mean": minus_group_mean,
-    "leave_one_out": leave_one_out,
-    "group_z_score": group_z_score,
-}
 
 
 def compare(name: str, groups: Tensor, *, level: Tensor | float = 0.0) -> Tensor:
@@ -78,8 +68,8 @@ def compare(name: str, groups: Tensor, *, level: Tensor | float = 0.0) -> Tensor
     Args:
         name: of a baseline. One of `GROUP_COMPARISONS` looks at the group, and gives exactly 0
             where all its rewards are equal; for any other name the level is subtracted.
-        groups: (..., K) float, reward units; a row is a group.
-        level: what was known before these rewards, reward units: 0, a constant, a running mean.
+        groups: (..., K) float, reward units; a row is a group, K ≥ 1.
+        level: a number or more, what was known before these rewards: 0, a constant, a running mean.
     Returns:
         (..., K) float, reward units.
     Raises:
@@ -96,7 +86,7 @@ def running_mean(past: Tensor | None, new: Tensor) -> Tensor:
 
     Args:
         past: () float, what was returned before; None at first.
-        new: float, any shape: the newest rewards, reward units.
+        new: float, any shape, not empty: the newest rewards.
     Returns:
         () float, reward units.
     """
@@ -110,7 +100,7 @@ def zero_where_equal(advantages: Tensor, rewards: Tensor) -> Tensor:
     in the last place is taken for equal.
 
     Args:
-        advantages: (..., K) float, reward units; a row is a group.
+        advantages: (..., K) float, reward units; a row is a group, K ≥ 1.
         rewards: (..., K) float, reward units: what they come from.
     Returns:
         (..., K) float, reward units.
@@ -120,23 +110,14 @@ def zero_where_equal(advantages: Tensor, rewards: Tensor) -> Tensor:
     return advantages.masked_fill(spread <= rounding, 0.0)
 
 
-def _group_size(rewards: Tensor, *, least: int) -> int:
-    size = rewards.shape[-1] if rewards.ndim else 0
-    if size < least:
-        raise ValueError(
-            f"a group needs at least {least} completions of one prompt, got rewards of shape "
-            f"{tuple(rewards.shape)}: the last dimension must run over the group."
-        )
-    return size
-
-
 def rewards_to_go(token_rewards: Tensor, completion_mask: Tensor, *, gamma: float = 1.0) -> Tensor:
     """G_t = Σ_{k ≥ 0} γ^k r_{t+k}: what is still paid from each word on.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
-        completion_mask: (B, T) bool; rewards outside it may hold anything.
-        gamma: discount, in [0, 1].
+        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask stands
+            anything.
+        completion_mask: (B, T) bool, T ≥ 1.
+        gamma: discount in [0, 1].
     Returns:
         (B, T) float, reward units; 0 outside the mask.
     Raises:
@@ -165,11 +146,12 @@ def gae(
     A text that is over has no value left, whatever `values` holds there.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
-        values: (B, T) float, reward units: V(s_t), before word t is written; outside the
-            mask anything.
-        completion_mask: (B, T) bool; what stands outside it may hold anything.
-        gamma: discount, in [0, 1].
+        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask stands
+            anything.
+        values: (B, T) float, reward units: V(s_t), before word t is written; outside the mask
+            stands anything.
+        completion_mask: (B, T) bool, T ≥ 1.
+        gamma: discount in [0, 1].
         lam: λ in [0, 1]. 1 is the reward-to-go minus V, and biased by no V if γ = 1 and V has
             not seen the text; 0 is δ alone, biased by what is wrong in V. The variance need not
             be least at 0: δ hangs on one V(s_{t+1}), with all that is wrong in it.
@@ -185,4 +167,9 @@ def gae(
     return rewards_to_go(errors, completion_mask, gamma=gamma * lam)
 
 
-contract.keep(__name__)
+contract.hold(globals())
+GROUP_COMPARISONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "group_mean": minus_group_mean,
+    "leave_one_out": leave_one_out,
+    "group_z_score": group_z_score,
+}

@@ -45,10 +45,10 @@ class State:
     """What a step changes, besides the weights."""
 
     optimizer: torch.optim.Optimizer
-    chance: Tensor  # state of the generator before the next step
-    step: int = 0  # whole steps done
+    chance: Tensor  # (C,) int, state of the generator before the next step
+    step: int = 0  # ≥ 0: whole steps done
     memory: dict[str, Tensor] = field(default_factory=dict)  # of the baseline
-    saved_step: int | None = None  # of the newest checkpoint
+    saved_step: int | None = None  # ≥ 0: of the newest checkpoint
     between_steps: bool = True  # False while a step has moved weights and is not counted yet
 
     @staticmethod
@@ -57,8 +57,8 @@ class State:
 
         Args:
             model: whose weights are to be moved.
-            lr: learning rate of AdamW, without weight decay.
-            seed: of prompts and tokens.
+            lr: ≥ 0, learning rate of AdamW, without weight decay.
+            seed: ≥ 0, of prompts and tokens.
         """
         weights = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=True)
@@ -78,7 +78,7 @@ def save(
         state: after a whole step.
         lm: its weights.
         folder: of the run; made if it is missing.
-        config: a dataclass of plain values.
+        config: a dataclass, of plain values.
         run: what else decides it, `identity.of_run`.
     Returns:
         The checkpoint's folder.
@@ -127,7 +127,7 @@ def resume(
         state: fresh; filled in place.
         model: its weights are replaced.
         folder: of the run; need not exist.
-        config: must be the one of the run, but for `steps` and what changes no number.
+        config: a dataclass, must be the one of the run, but for `steps` and what changes no number.
         run: likewise what else decides it, `identity.of_run`.
     Raises:
         ValueError: the newest checkpoint is damaged, or of another run. Nothing was changed.
@@ -384,4 +384,4 @@ def _force_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -1,359 +1,279 @@
-"""What docstrings say of arguments is checked at the call: shapes, dtypes, ranges, lengths.
+"""What a function takes is said once, in its docstring, and held to: bad input is refused in words.
 
-A line below Args, and the comment beside a field of a dataclass, are statements that a reader
-relies on. `keep(__name__)`, at the end of a module, makes its public functions and classes hold
-their callers to them, so that nothing has to be stated twice. This is understood:
+The statement of an argument is the first sentence of its entry under `Args:`; that of a field of a
+dataclass is the comment behind it. Together with the type in the signature it says all that is
+checked:
 
-    (B, T) float            shape and dtype; also integer, int64, bool, float64
-    (B,) or (B, T) float    one of them; `...` stands for any dimensions
-    in [0, V)  ≥ 1  > 0     a range
-    sums to 1               probabilities over the last dimension
-    normalised              log-probabilities over the last dimension
-    −inf  inf  nan          not finite, and meant so; "outside the mask anything"
-    B strings               the length of a sequence
+    (B, T) float           the shape, and the kind: float, integer, bool or number. A letter is one
+    (..., V) or (V,)       size in all arguments of a call, `B ≥ 2` bounds it, ... stands for any
+    B strings; K, a size   dimensions. The same letters count lists, and name whole numbers
+    ≥ 0, > 0, in [0, V)    bounds of a number, or of all entries
+    −inf, +inf, nan        are refused, unless the statement names them
+    not empty, …           and the phrases in `PHRASES`; a package may add its own
 
-A letter is one number within a call, and so is the name of a whole number among the arguments.
-Types are those of the annotations. What a checked function calls is not checked again, so that a
-training step pays for one look at its arguments.
+`hold(globals())` at the end of a module does this for its public functions, methods and
+constructors. Only calls from outside are checked, as those of a notebook, or of a reader's reward
+function that the loop calls: one held module trusts the next, so that a step of training pays
+nothing. Entries are looked at on the CPU alone, since a GPU would have to be waited for; shapes and
+kinds are checked everywhere.
 """
 
-import collections.abc
-import contextlib
-import dataclasses
 import functools
 import inspect
 import math
-import numbers
+import operator
 import re
 import sys
-import threading
 import types
 import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import abc, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-DTYPE = r"(float64|float|integer|int64|bool)\b"
-SHAPE = re.compile(rf"(?:^|or |[,:] |tensors )\(([^()]*)\),?(?: {DTYPE})?")
-BETWEEN = re.compile(r"in ([\[(])([^][(),]+), ([^][(),]+)([\])])")
-ABOVE = re.compile(r"([≥>]) (\d[\d.e−-]*)")
-LENGTH = re.compile(r"^(?:\((\w+),\)|(\w) [a-z]+)")
-OFF = 1e-3  # of what sums to 1, which half precision rounds
-NAMES: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    bool: "True or False",
+HELD: set[str] = set()  # names of modules whose functions are held to what they say
+KINDS: dict[str, Callable[[Tensor], bool]] = {
+    "float": torch.is_floating_point,
+    "int": lambda x: not torch.is_floating_point(x) and KINDS["number"](x),
+    "bool": lambda x: x.dtype == torch.bool,
+    "number": lambda x: x.dtype != torch.bool and not x.is_complex(),
 }
-NAMES |= {collections.abc.Sequence[str]: "a list of strings", list[str]: "a list of strings"}
+PHRASES: dict[str, Callable[[Any, dict[str, Any]], bool]] = {  # (value, sizes) → is it like that?
+    "no row is empty": lambda x, _: bool(x.any(-1).all()),
+    "padding on the left": lambda x, _: bool(x[..., -1:].all() and (x.diff() >= 0).all()),
+    "later tokens below V": lambda x, sizes: bool((x[..., 1:] < sizes["V"]).all()),
+    "B = G·K": lambda _, sizes: sizes["B"] == sizes["G"] * sizes.get("K", 1),
+    "not empty": lambda x, _: bool(x.numel() if isinstance(x, Tensor) else len(x)),
+    "callable": lambda x, _: callable(x),
+}
+SIGNS = {"≥": operator.ge, "≤": operator.le, ">": operator.gt, "<": operator.lt}
+BOUND = r"(−?\d[\d.]*|[A-Z])"
 
 
-class ArgumentError(ValueError, TypeError):
-    """An argument is not what the docstring asks for."""
+class WrongTypeError(TypeError, ValueError):
+    """An argument is of another type than its function takes."""
 
 
-@dataclass(frozen=True)
-class Statement:
-    """What is said of one argument."""
-
-    text: str
-    hint: Any
-    shapes: tuple[tuple[tuple[str, ...], str], ...]  # alternatives: dimensions, dtype
-    limits: tuple[tuple[str, bool, int], ...]  # number or letter; allowed itself; 1 low, -1 high
-    length: str  # letter, or ""
-
-    @staticmethod
-    def of(text: str, hint: Any) -> "Statement":
-        """Read a statement; only its first sentence counts, but for what may be not finite."""
-        first = re.split(r"(?<!\.)\.(?:\s|$)", text)[0]
-        shapes = [(tuple(re.split(r", ?", m[1].rstrip(","))), m[2]) for m in SHAPE.finditer(first)]
-        if found := re.match(DTYPE, first):
-            shapes = [(("...",), found[1])]
-        last = next((dtype for _, dtype in reversed(shapes) if dtype), "")
-        limits: tuple[tuple[str, bool, int], ...] = ()
-        if found := BETWEEN.search(first):
-            limits = (found[2], found[1] == "[", 1), (found[3], found[4] == "]", -1)
-        elif found := ABOVE.search(first):
-            limits = ((found[2].replace("−", "-"), found[1] == "≥", 1),)
-        named = LENGTH.match(first)
-        alternatives = tuple((dims, dtype or last) for dims, dtype in shapes)
-        return Statement(text, hint, alternatives, limits, named[1] or named[2] if named else "")
-
-    def says(self, *words: str) -> bool:
-        """Whether the text has one of these words."""
-        return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", self.text) for word in words)
-
-
-class _Here(threading.local):
-    inside = False
-
-
-_here = _Here()
-
-
-@contextlib.contextmanager
-def anew() -> Iterator[None]:
-    """What is called in here is checked, though a checked function calls it: a reader's code."""
-    before, _here.inside = _here.inside, False
-    try:
-        yield
-    finally:
-        _here.inside = before
-
-
-def keep(module_name: str) -> None:
-    """Hold the callers of a module's public functions and classes to its docstrings.
+def hold(module: dict[str, Any]) -> None:
+    """Check what a module's public functions, methods and constructors are given from outside.
 
     Args:
-        module_name: its `__name__`; called at its end.
+        module: its `globals()`.
     """
-    module = vars(sys.modules[module_name])
+    HELD.add(module["__name__"])
     for name, thing in list(module.items()):
-        if name.startswith("_") or getattr(thing, "__module__", None) != module_name:
-            continue
-        if inspect.isfunction(thing):
-            module[name] = _checked(thing, name, statements(thing))
-            for table in module.values():  # by which functions are chosen
-                if isinstance(table, dict) and table is not module:
-                    table.update({k: module[name] for k, one in table.items() if one is thing})
-        elif inspect.isclass(thing) and not issubclass(thing, BaseException):
-            _keep_class(thing)
+        own = getattr(thing, "__module__", None) == module["__name__"]
+        if inspect.isclass(thing) and own and not name.startswith("_"):
+            for key, method in list(vars(thing).items()):
+                if not key.startswith("_") or key in ("__init__", "__call__"):
+                    setattr(thing, key, _held(method, thing))
+        elif own and not name.startswith("_") and hasattr(thing, "__qualname__"):
+            module[name] = _held(thing)
 
 
-def _keep_class(cls: type) -> None:
-    for name, thing in list(vars(cls).items()):
-        inner = getattr(thing, "__func__", thing)  # of a static method
-        if inspect.isfunction(inner) and (name == "__init__" or not name.startswith("_")):
-            init = name == "__init__"
-            said = (init and statements_of_fields(cls)) or statements(inner)
-            wrapped = _checked(inner, cls.__name__ if init else f"{cls.__name__}.{name}", said)
-            setattr(cls, name, wrapped if inner is thing else type(thing)(wrapped))
-
-
-def statements(function: Callable[..., Any]) -> dict[str, Statement]:
-    """What a function's docstring and annotations say, by argument.
-
-    Args:
-        function: any; lines below Args are read.
-    """
-    found = re.search(r"^Args:\n(.*?)(?=^\w|\Z)", inspect.getdoc(function) or "", re.S | re.M)
-    line = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", re.S | re.M)
-    texts = {m[1]: " ".join(m[2].split()) for m in line.finditer(found[1] if found else "")}
-    hints = _hints(function)
-    return {
-        p.name: Statement.of(texts.get(p.name, ""), hints.get(p.name, Any))
-        for p in inspect.signature(function).parameters.values()
-        if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
-
-
-def statements_of_fields(cls: type) -> dict[str, Statement]:
-    """What the comments beside a dataclass's fields say; nothing for another class.
-
-    Args:
-        cls: any.
-    """
-    if not dataclasses.is_dataclass(cls):
-        return {}
-    source = ""
-    with contextlib.suppress(OSError, TypeError):
-        source = inspect.getsource(cls)
-    comments = dict(re.findall(r"^    (\w+): [^#\n]*?  # (.*)$", source, re.M))
-    hints, fields = _hints(cls), (f.name for f in dataclasses.fields(cls) if f.init)
-    return {name: Statement.of(comments.get(name, ""), hints.get(name, Any)) for name in fields}
-
-
-def _hints(thing: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(thing)
-    except NameError:  # imported for type checkers alone
-        raw = getattr(thing, "__annotations__", {})
-        return {name: Any if isinstance(hint, str) else hint for name, hint in raw.items()}
-
-
-def _checked(function: Callable, name: str, said: dict[str, Statement]) -> Callable:
-    signature = inspect.signature(function)
+def _held(function: Any, owner: type | None = None) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(_held(function.__func__))
+    if not callable(function):  # a property
+        return function
 
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        if _here.inside:
-            return function(*args, **kwargs)
-        _here.inside = True
-        try:
-            given: dict[str, Any] = {}
-            with contextlib.suppress(TypeError):  # Python says below what is missing
-                given = signature.bind(*args, **kwargs).arguments
-            _check(name, {k: v for k, v in given.items() if k in said}, said)
-            return function(*args, **kwargs)
-        finally:
-            _here.inside = False
+    def held(*args: Any, **kwargs: Any) -> Any:
+        if sys._getframe(1).f_globals.get("__name__") not in HELD:
+            check(function, args, kwargs, owner)
+        return function(*args, **kwargs)
 
-    return checked
+    return held
 
 
-def _check(name: str, given: dict[str, Any], said: dict[str, Statement]) -> None:
-    letters: dict[str, Any] = {k: v for k, v in given.items() if _is(v, int)}
-    masks = [v for k, v in given.items() if "mask" in k and isinstance(v, Tensor)]
-    for argument, value in given.items():
-        statement = said[argument]
-        wrong = _problem(value, statement, letters)
-        for mask in masks:
-            same = isinstance(value, Tensor) and value.shape == mask.shape
-            if same and not wrong and mask.dtype == torch.bool and _readable(mask):
-                wrong = _problem_of_numbers(value[mask], statement, letters, everywhere=True)
-        if wrong:
-            about = f" The docstring says: {statement.text}" if statement.text else ""
-            raise ArgumentError(f"{name}: {argument} {wrong}.{about}")
+@functools.cache
+def statements(function: Callable[..., Any], owner: type | None = None) -> dict[str, Any]:
+    """What a function says of its arguments: name → (type, statement), in their order.
+
+    Args:
+        function: any.
+        owner: the class of a constructor; a dataclass says it in the comments of its fields.
+    """
+    text = inspect.cleandoc(function.__doc__ or "") + "\n"
+    said = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text.partition("Args:\n")[2], re.M))
+    for each in reversed(owner.__mro__) if owner and function.__name__ == "__init__" else ():
+        if hasattr(each, "__dataclass_fields__"):
+            said |= dict(re.findall(r"^    (\w+): .*?  # (.*)", inspect.getsource(each), re.M))
+    hints = typing.get_type_hints(function, localns=defaultdict(lambda: Any))
+    first = {name: re.split(r"\.(?: |$)", " ".join(s.split()))[0] for name, s in said.items()}
+    names = inspect.signature(function).parameters
+    return {name: (hints.get(name, Any), first.get(name, "")) for name in names}
 
 
-def _problem(value: Any, said: Statement, letters: dict[str, Any]) -> str:
-    """What is wrong with an argument, or ""; sizes are added to the letters."""
-    if value is None and _is(None, said.hint):
-        return ""
-    if not _is(value, said.hint):
-        return f"must be {_name(said.hint)}, not {_shown(value)}"
+def check(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    owner: type | None = None,
+) -> None:
+    """Refuse what a function does not take.
+
+    Args:
+        function: whose statements count.
+        args: by position.
+        kwargs: by name.
+        owner: see `statements`.
+    Raises:
+        ValueError: the message names the function, the argument, what it is and what is needed.
+        WrongTypeError: likewise, if it is of a wrong type; a ValueError and a TypeError.
+    """
+    said = statements(function, owner)
+    given = {k: v for k, v in [*zip(said, args, strict=False), *kwargs.items()] if k in said}
+    sizes: dict[str, Any] = {}
+    where: dict[str, str] = {}  # letter → the argument that has this size
+    for name, value in given.items():
+        sizes |= getattr(value, "sizes", {}) if type(value).__module__ in HELD else {}
+        where |= dict.fromkeys(sizes.keys() - where.keys(), name)
+    for look in (_type, _size, _within):  # all types first, then all sizes, then the entries
+        for name, value in given.items():
+            hint, statement = said[name]
+            if name == "self" or (value is None and look is not _type and hint is not Any):
+                continue
+            why = look(value, statement, hint if look is _type else sizes, given)
+            where |= dict.fromkeys(sizes.keys() - where.keys(), name)
+            if why:
+                place = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+                known = [k for k in where if re.search(rf"\b{re.escape(k)}\b", statement)]
+                sized = ", ".join(f"{k} = {sizes[k]} of {where[k]}" for k in known)
+                takes = f" It takes: {statement}." if statement else ""
+                kind = WrongTypeError if look is _type else ValueError
+                raise kind(
+                    f"{place}: {name} must {why}, not {_short(value)}.{takes} {sized}".strip()
+                )
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"{value!r:.60}"
+    return f"a {str(value.dtype)[6:]} tensor of shape {tuple(value.shape)}"
+
+
+def _type(value: Any, statement: str, hint: Any, given: Mapping[str, Any]) -> str:
+    if hint is Any:  # some types cannot be imported: then the statement names them
+        named = re.match(r"an? `[\w.]*?(\w+)`", statement)
+        fits = not named or named[1] in [each.__name__ for each in type(value).__mro__]
+        return "" if fits or not named else f"be a {named[1]}"
+    words = re.sub(r"\b[\w.]+\.(?=\w)", "", inspect.formatannotation(hint))
+    return "" if _is_a(value, hint) else f"be of type {words}"
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; a bool is no number, and a string no sequence of strings."""
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, each) for each in inner)
+    if origin is Any:
+        return True
+    if origin in (int, float):
+        return isinstance(value, Integral if origin is int else Real) and not isinstance(
+            value, bool
+        )
+    if not inspect.isclass(origin) or not inner or origin is abc.Callable:
+        return not inspect.isclass(origin) or isinstance(value, origin)
+    if isinstance(value, Tensor):  # a row of numbers may stand for a list of them
+        return issubclass(list, origin) and value.ndim == 1 and inner[0] in (int, float)
+    if issubclass(origin, Mapping):
+        pairs = value.items() if isinstance(value, origin) else []
+        fits = all(_is_a(k, inner[0]) and _is_a(v, inner[1]) for k, v in pairs)
+        return isinstance(value, origin) and fits
+    listed = isinstance(value, origin) or origin is abc.Sequence and hasattr(value, "__getitem__")
+    if not listed or isinstance(value, str | bytes | Mapping):
+        return False
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return len(value) == len(inner) and all(map(_is_a, value, inner))
+    return isinstance(value, Iterator) or all(_is_a(each, inner[0]) for each in value)
+
+
+def _size(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str, Any]) -> str:
+    shapes = re.match(r"\([^()]*\)(?: or \([^()]*\))*", statement)
+    if isinstance(value, Tensor | tuple) and shapes:
+        options = re.findall(r"\(([^()]*)\)", shapes[0])
+        if not any(_bind(tuple(getattr(value, "shape", value)), each, sizes) for each in options):
+            return f"have the shape {shapes[0]}"
     if isinstance(value, Tensor):
-        return _wrong_shape(value, said, letters) or _problem_of_numbers(value, said, letters)
-    if _is(value, float):
-        return _problem_of_numbers(torch.tensor(float(value)).double(), said, letters)
-    if not isinstance(value, collections.abc.Sized) or isinstance(value, str):
-        return ""
-    size = letters.setdefault(said.length, len(value)) if said.length else len(value)
-    if size != len(value):
-        return f"must have one for each: {said.length} = {size}, and has {len(value)} entries"
-    if not size and said.says("at least one"):
-        return "is empty, and needs at least one entry"
-    each = value if isinstance(value, list | tuple) else ()
-    numeric = (torch.as_tensor(one) for one in each if isinstance(one, Tensor | float))
-    return next((w for one in numeric if (w := _problem_of_numbers(one, said, letters))), "")
+        kind = re.search(r"\b(float|int|bool|number)", statement)
+        if kind and not KINDS[kind[1]](value):
+            return f"be {kind[1]}"
+        devices = {str(each.device) for each in given.values() if isinstance(each, Tensor)}
+        anywhere = len(devices) < 2 or "CPU" in statement or "device" in statement
+        return "" if anywhere else f"be on one device with the other tensors: {devices}"
+    letter = re.match(r"([A-Z])(?=$|,|;| [a-z≥≤])", statement)
+    count = value if isinstance(value, int) else len(value) if hasattr(value, "__len__") else None
+    if letter and count is not None and not _bind((count,), letter[1], sizes):
+        what = "be" if count is value else "have as many entries as"
+        return f"{what} {letter[1]} = {sizes[letter[1]]}"
+    return "be below 2^63" if isinstance(value, int) and abs(value) >= 2**63 else ""
 
 
-def _wrong_shape(value: Tensor, said: Statement, letters: dict[str, Any]) -> str:
-    for dims, dtype in said.shapes:
-        tried = dict(letters)
-        if _fits(tuple(value.shape), list(dims), tried) and _has_dtype(value, dtype):
-            letters |= tried
-            return ""
-    needed = " or ".join(
-        f"({', '.join(dims)}{',' * (len(dims) == 1 and dims[0] not in ('', '...'))}) {dtype}"
-        for dims, dtype in said.shapes
-    )
-    used = sorted({d for dims, _ in said.shapes for d in dims} & letters.keys())
-    where = " and ".join(f"{d} = {letters[d]}" for d in used)
-    needed = f"must be {needed.strip()}{f' with {where}' * bool(where)}, not {_shown(value)}"
-    return needed if said.shapes else ""
-
-
-def _fits(shape: tuple[int, ...], dims: list[str], letters: dict[str, Any]) -> bool:
+def _bind(shape: tuple[int, ...], said: str, sizes: dict[str, Any]) -> bool:
+    """Whether a shape is the one that is said; notes the size of each letter."""
+    dims = [each.strip() for each in said.split(",") if each.strip()]
+    found: dict[str, Any] = {}
     if "..." in dims:
-        at, extra = dims.index("..."), len(shape) - len(dims) + 1
-        if extra < 0 or letters.setdefault("...", shape[at : at + extra]) != shape[at : at + extra]:
+        start = dims.index("...")
+        end = len(shape) - (len(dims) - 1 - start)
+        found["..."] = tuple(shape[start : max(start, end)])
+        shape, dims = (*shape[:start], *shape[end:]), [each for each in dims if each != "..."]
+    for dim, size in zip(dims, shape, strict=False):
+        name, sign, number = re.findall(r"(.+?)(?:\s*([+−])\s*(\d+))?$", dim)[0]
+        found.setdefault(name, size + int(number or 0) * (1 if sign == "−" else -1))
+        if found[name] != size + int(number or 0) * (1 if sign == "−" else -1):
             return False
-        shape, dims = shape[:at] + shape[at + extra :], dims[:at] + dims[at + 1 :]
-    dims = [dim for dim in dims if dim]
-    pairs = list(zip(shape, dims, strict=False))
-    if len(shape) != len(dims) or any(n == 0 and d != "D" for n, d in pairs):
-        return False  # a policy may have D = 0 parameters
-    named = [(n, d) for n, d in pairs if re.fullmatch(r"[\w']+", d)]
-    return all(n == (int(d) if d.isdigit() else letters.setdefault(d, n)) for n, d in named)
+    fits = all(sizes.get(k, int(k) if str(k).isdigit() else v) == v for k, v in found.items())
+    if fits and len(dims) == len(shape):
+        sizes |= found
+    return fits and len(dims) == len(shape)
 
 
-def _has_dtype(value: Tensor, dtype: str) -> bool:
-    if dtype in ("float64", "int64", "bool"):
-        return value.dtype == getattr(torch, dtype)
-    whole = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
-    return {"float": value.is_floating_point(), "integer": whole}.get(dtype, True)
-
-
-def _readable(value: Tensor) -> bool:
-    """Whether a look at the numbers costs no wait for a device, and is possible at all."""
-    plain = type(value) in (Tensor, torch.nn.Parameter) and value.device.type == "cpu"
-    mapped = torch._C._functorch.is_functorch_wrapped_tensor(value)  # by `torch.func.vmap`
-    return plain and value.numel() > 0 and not mapped
-
-
-def _problem_of_numbers(
-    value: Tensor, said: Statement, letters: dict[str, Any], *, everywhere: bool = False
-) -> str:
-    """What is wrong with the numbers of a tensor, or ""."""
-    anything = said.says("anything") and not everywhere
-    if not _readable(value) or value.dtype == torch.bool or anything:
+def _within(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str, Any]) -> str:
+    """What is wrong with the entries of a value, or with a size that the statement bounds."""
+    if isinstance(value, Tensor) and value.device.type != "cpu":
         return ""
-    value = value.detach()
-    has = "has" if value.ndim else "is"
-    if value.is_floating_point() and not bool(value.isfinite().all()):
-        for bad, name, words in (
-            (value.isnan(), "nan", ("nan",)),
-            (value == -math.inf, "−inf", ("−inf", "inf")),
-            (value == math.inf, "inf", ("inf",)),
-        ):
-            if bool(bad.any()) and not said.says(*words):
-                return f"must be {_range(said) or 'finite'}, and {has} {name}"
-    for word, allowed, sign in said.limits:
-        limit = letters.get(word, word)
-        if isinstance(limit, str) and not re.fullmatch(r"-?\d[\d.e-]*", limit.strip()):
-            continue  # a letter that this call does not tell
-        edge = sign * float((value * sign).min())
-        if not (sign * (edge - float(limit)) >= 0 if allowed else sign * (edge - float(limit)) > 0):
-            return f"must be {_range(said)}, and {has} {edge:g}"
-    if said.says("sums to 1", "Rows sum to 1") and (
-        float((value.sum(-1) - 1).abs().max()) > OFF or float(value.min()) < 0
-    ):
-        return "must be probabilities: at least 0, with the sum 1"
-    if said.says("normalised") and float(value.logsumexp(-1).abs().max()) > OFF:
-        return "must be normalised log-probabilities, whose exponentials have the sum 1"
+    if isinstance(value, Tensor) and "anything" in statement:  # where a mask is False
+        masks = (m for m in given.values() if isinstance(m, Tensor) and m.dtype == torch.bool)
+        value = next((value[m] for m in masks if m.shape == value.shape), value)
+    for letter, sign, number in re.findall(rf"\b([A-Za-z]) ([≥≤><]) {BOUND}", statement):
+        if letter in sizes and not SIGNS[sign](sizes[letter], _number(number, sizes)):
+            return f"have {letter} {sign} {number}"
+    for phrase, fits in PHRASES.items():
+        if phrase in statement and not fits(value, sizes):
+            return f"be such that “{phrase}”"
+    return next((why for part in _leaves(value) if (why := _bounds(part, statement, sizes))), "")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _leaves(each)
+    elif isinstance(value, Tensor | Real) and not isinstance(value, bool):
+        yield value.detach() if isinstance(value, Tensor) else torch.tensor(float(value)).double()
+
+
+def _bounds(x: Tensor, statement: str, sizes: Mapping[str, Any]) -> str:
+    """Whether all entries of a tensor are finite and between their bounds."""
+    if x.dtype == torch.bool or not x.numel():
+        return ""
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        for name, holds in (("nan", x.isnan()), ("+inf", x == math.inf), ("−inf", x == -math.inf)):
+            if name not in statement and bool(holds.any()):
+                return "be finite" if name not in statement else f"hold no {name}"
+    bounds = re.findall(rf"(?<!\b[A-Za-z] )([≥≤><]) {BOUND}", statement)
+    for left, low, high, right in re.findall(rf"in ([\[(]){BOUND}, {BOUND}([\])])", statement):
+        bounds += [("≥" if left == "[" else ">", low), ("≤" if right == "]" else "<", high)]
+    for sign, number in bounds:
+        bound = _number(number, sizes)
+        if bound is not None and not bool((SIGNS[sign](x, bound) | x.isnan()).all()):
+            return f"be {sign} {number}{'' if number[-1].isdigit() else f' = {bound}'}"
     return ""
 
 
-def _range(said: Statement) -> str:
-    words = {1: ("above", "at least"), -1: ("below", "at most")}
-    return " and ".join(f"{words[sign][allowed]} {limit}" for limit, allowed, sign in said.limits)
-
-
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; a bool is no number."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if hint in (int, float):
-        kind = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is(value, each) for each in inner)
-    if origin is collections.abc.Callable:
-        return callable(value)
-    if hint is None:
-        return value is None
-    if not isinstance(origin, type):
-        return not isinstance(hint, type) or isinstance(value, hint)
-    if not isinstance(value, origin) or isinstance(value, str | bytes):
-        return False
-    value = typing.cast(Any, value)
-    if issubclass(origin, collections.abc.Mapping):
-        return all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
-    if origin is tuple and inner[-1] is not ...:
-        return len(value) == len(inner) and all(
-            _is(*pair) for pair in zip(value, inner, strict=True)
-        )
-    return not isinstance(value, collections.abc.Sequence) or all(_is(v, inner[0]) for v in value)
-
-
-def _name(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_name(each) for each in typing.get_args(hint))
-    if typing.get_origin(hint) is collections.abc.Callable:
-        return "a function"
-    if hint in NAMES or hint in (type(None), None):
-        return NAMES.get(hint, "None")
-    text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return f"a {re.sub(r'(?:[A-Za-z_]+[.])+(?=[A-Za-z])', '', text)}"  # without the modules
-
-
-def _shown(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return f"{value!r:.60}"
-    dtype = str(value.dtype).removeprefix("torch.")
-    return f"a tensor of shape {tuple(value.shape)} and type {dtype}"
+def _number(text: str, sizes: Mapping[str, Any]) -> Any:
+    return sizes.get(text) if text.isalpha() else float(text.replace("−", "-").rstrip("."))

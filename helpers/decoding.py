@@ -69,11 +69,11 @@ class Decoder:
         """Write completions up to the limit; what follows an end is junk.
 
         Args:
-            prompt_ids: (P', P) integer, padded on the left.
-            prompt_mask: (P', P) bool.
+            prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+            prompt_mask: (G, P) bool, False for the padding on the left.
             settings: a `rollout.SamplingSettings`; a step that was captured with others is
                 captured anew.
-            uniforms: (B, limit) float in [0, 1), on the device.
+            uniforms: (B, M) float in [0, 1), on the model's device; B = G·K, M ≥ 1.
             draw: logits (B, V), numbers (B,), settings → tokens, log-probabilities, entropies.
         Returns:
             tokens: (B, limit) int64.
@@ -262,7 +262,7 @@ def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
 
     Args:
         model: any causal LM of `transformers`.
-        room: tokens that it will hold at most, each row; for sampling alone: no gradients.
+        room: ≥ 1; tokens that it will hold at most, each row; for sampling alone: no gradients.
             None: it grows.
     Raises:
         ValueError: the model does not take one, as state-space models do not.
@@ -316,7 +316,7 @@ def fixed_cache(model: nn.Module, length: int) -> StaticCache:
 
     Args:
         model: any causal LM whose cache is plain.
-        length: most tokens a row, prompt included.
+        length: ≥ 1, most tokens a row, prompt included.
     """
     config: Any = model.config
     return StaticCache(config=config, max_cache_len=length)
@@ -331,4 +331,4 @@ def has_plain_cache(model: nn.Module) -> bool:
     return all(type(layer) is DynamicLayer for layer in new_cache(model).layers)
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -37,7 +37,7 @@ def of_run(
     Args:
         lm: the policy.
         prompts: of the run.
-        reward: its function, known by its name and its source without comments.
+        reward: its callable, known by its name and its source without comments.
         ref_policy: π_ref, or None.
     Returns:
         Name → digest, or the thing itself where it is short.
@@ -188,4 +188,4 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -14,9 +14,11 @@ def kl_divergence(sampler_logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     """Exact KL(sampler ‖ other) over the last dimension.
 
     Args:
-        sampler_logprobs: (..., N) float, normalised log-probabilities of the distribution that
-            the expectation is taken over. −inf marks an impossible outcome, which adds nothing.
-        other_logprobs: (..., N) float, normalised log-probabilities of the other one, −inf too.
+        sampler_logprobs: (..., N) float, normalised log-probabilities ≤ 0 of the distribution
+            that the expectation is taken over; −inf marks an impossible outcome, which adds
+            nothing.
+        other_logprobs: (..., N) float, normalised log-probabilities ≤ 0 of the other one, in the
+            same order; −inf marks what it cannot do.
     Returns:
         (...) float, nats, ≥ 0; +inf where the sampler can draw what the other cannot.
     Raises:
@@ -28,4 +30,4 @@ def kl_divergence(sampler_logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     return (sampler_logprobs.exp() * log_ratio).sum(-1)
 
 
-contract.keep(__name__)
+contract.hold(globals())

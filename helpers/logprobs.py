@@ -20,7 +20,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     Args:
         logits: (..., V) float; −inf marks an impossible token. logits[..., t, :] predicts
             token_ids[..., t].
-        token_ids: (...) integer, in [0, V): one row of logits for each token.
+        token_ids: (...) integer, in [0, V), one for each row of logits.
     Returns:
         (...) float, nats, same dtype as `logits`; differentiable in `logits`.
     Raises:
@@ -34,41 +34,32 @@ def next_token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """Log-probability of every token but the first, each given all tokens before it.
 
     Args:
-        logits: (B, L, V) float, a causal model's output on `token_ids`; −inf is impossible.
-        token_ids: (B, L) integer, the model's input; all but the first of a row in [0, V).
+        logits: (B, L, V) float, −inf for what is impossible: a causal model's output on
+            `token_ids`.
+        token_ids: (B, L) integer ≥ 0, L ≥ 2, later tokens below V: the model's input, of which
+            the first token has no prediction.
     Returns:
         (B, L−1) float, nats. Entry t scores token_ids[:, t+1] with logits[:, t].
     Raises:
         ValueError: the shapes do not match, or L < 2 leaves nothing to score.
     Source: chapter 01, eq. (1.5).
     """
-    if token_ids.shape[-1] < 2:
-        raise ValueError(
-            f"token_ids {tuple(token_ids.shape)} holds fewer than two tokens a row: "
-            "the first token has no prediction, so nothing is left to score."
-        )
-    with contract.anew():  # a world's prompts have numbers beyond its words, and come first
-        return token_logprobs(logits[:, :-1], token_ids[:, 1:])
+    return token_logprobs(logits[:, :-1], token_ids[:, 1:])
 
 
 def sequence_logprobs(token_logprobs: Tensor, completion_mask: Tensor) -> Tensor:
     """Log-probability of each completion: the masked sum over its tokens.
 
     Args:
-        token_logprobs: (B, T) float, nats. Entries outside the mask may hold anything.
-        completion_mask: (B, T) bool, True on completion tokens, EOS included.
+        token_logprobs: (B, T) float, nats, −inf for the impossible; outside the mask stands
+            anything.
+        completion_mask: (B, T) bool, True on completion tokens, EOS included: no row is empty.
     Returns:
         (B,) float, nats: Σ_t m_t log π(x_t | s_t). A sum, never a mean.
     Raises:
         ValueError: shapes disagree, the mask is not bool, or a row of it is empty.
     Source: chapter 01, eq. (1.4).
     """
-    if not completion_mask.any(-1).all():
-        row = int((~completion_mask.any(-1)).nonzero()[0, 0])
-        raise ValueError(
-            f"completion_mask row {row} is empty. A completion has at least one token; "
-            "was the end-of-sequence token masked out?"
-        )
     return token_logprobs.masked_fill(~completion_mask, 0.0).sum(-1)  # (B,)
 
 
@@ -76,8 +67,9 @@ def completion_lengths(completion_ids: Tensor, eos_ids: tuple[int, ...]) -> tupl
     """Length of each completion, up to and including its first end-of-sequence token.
 
     Args:
-        completion_ids: (B, T) integer. What follows the first EOS is padding, whatever its id.
-        eos_ids: ids that end a completion; empty when only the limit T does.
+        completion_ids: (B, T) integer, T ≥ 1. What follows the first EOS is padding, whatever its
+            id.
+        eos_ids: ids ≥ 0 that end a completion; empty when only the limit T does.
     Returns:
         lengths: (B,) integer, in 1..T.
         finished: (B,) bool, False where no EOS was found: the completion was cut at T.
@@ -95,8 +87,8 @@ def mask_from_lengths(lengths: Tensor, width: int) -> Tensor:
     """True on the first `lengths[i]` positions of row i: a mask by position, never by token id.
 
     Args:
-        lengths: (B,) integer, in [1, width], tokens.
-        width: T ≥ 1, the number of columns.
+        lengths: (B,) integer in [1, T], tokens.
+        width: T, T ≥ 0, the number of columns.
     Returns:
         (B, T) bool.
     Raises:
@@ -135,9 +127,9 @@ def sampling_logits(
 
     Args:
         logits: (..., V) float, the model's; −inf marks an impossible token.
-        temperature: > 0. Below 1 sharpens, above 1 flattens; for greedy decoding use top_k=1.
+        temperature: > 0. Below 1 sharpens, above 1 flattens.
         top_k: tokens kept, ≥ 1; those that tie with the k-th stay. None: all.
-        top_p: in (0, 1]. None: all.
+        top_p: share in (0, 1]. None: all.
     Returns:
         (..., V) float.
     Raises:
@@ -156,4 +148,4 @@ def sampling_logits(
     return logits
 
 
-contract.keep(__name__)
+contract.hold(globals())

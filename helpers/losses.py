@@ -13,11 +13,11 @@ def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: 
     """Surrogate whose gradient is minus the REINFORCE estimate of ∇J.
 
     Args:
-        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient. Entries outside
-            the mask may hold anything.
-        advantages: (B,) float, one judgement a completion, or (B, T) float, one a word; reward
-            units. A constant: detached here. Outside the mask it may hold anything.
-        completion_mask: (B, T) bool, True on completion tokens, EOS included.
+        token_logprobs: (B, T) float, nats: log π(x_t | s_t); carries the gradient; outside the
+            mask stands anything.
+        advantages: (B,) or (B, T) float, reward units: one judgement a completion, or one a word
+            with anything outside the mask. A constant: detached here.
+        completion_mask: (B, T) bool, True on completion tokens, EOS included: no row is empty.
     Returns:
         () float: the mean over B of −Σ_t Â·log π. Divided by B only, never by length.
     Raises:
@@ -27,11 +27,8 @@ def reinforce_loss(token_logprobs: Tensor, advantages: Tensor, completion_mask: 
     if advantages.shape == completion_mask.shape[:1]:
         advantages = advantages.unsqueeze(1).expand_as(completion_mask)
     judged = advantages.detach().masked_fill(~completion_mask, 0.0)
-    if not bool(judged.isfinite().all()):
-        row = int((~judged.isfinite()).any(-1).nonzero()[0, 0])
-        raise ValueError(f"the advantage of completion {row} is not finite.")
     scores = torch.where(completion_mask, token_logprobs, torch.zeros_like(token_logprobs))
     return -logprobs.sequence_logprobs(scores * judged, completion_mask).mean()
 
 
-contract.keep(__name__)
+contract.hold(globals())

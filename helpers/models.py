@@ -51,8 +51,8 @@ class LanguageModel:
 
     model: Model  # in eval mode
     tokenizer: PreTrainedTokenizerBase
-    eos_ids: tuple[int, ...]  # every id that ends a completion
-    context_length: int | None  # most tokens of prompt + completion; None: no fixed limit
+    eos_ids: tuple[int, ...]  # every id ≥ 0 that ends a completion
+    context_length: int | None  # ≥ 1: most tokens of prompt + completion; None: no fixed limit
 
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids of prompts, padded on the left whatever the tokenizer's own habit is.
@@ -129,8 +129,8 @@ class LanguageModel:
         """Text of each completion, without the EOS that ends it and without what follows.
 
         Args:
-            completion_ids: (B, T) integer.
-            lengths: (B,) integer, EOS included.
+            completion_ids: (B, T) integer ≥ 0.
+            lengths: (B,) integer in [1, T], EOS included.
             special_tokens: keep those before the end, for a reward that looks for them.
         Returns:
             B strings.
@@ -251,7 +251,7 @@ def _without_a_row(token: str, number: int, rows: int) -> str:
     )
 
 
-def save(lm: LanguageModel, folder: Path) -> None:
+def save(lm: LanguageModel, folder: str | Path) -> None:
     """Write a model such that `load` reads it back.
 
     Args:
@@ -383,7 +383,7 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
 
     Args:
         model: any causal LM of `transformers`, bare or wrapped (PEFT, DDP, torch.compile).
-        token_ids: (B, L) integer: the new tokens.
+        token_ids: (B, L) integer ≥ 0, L ≥ 1: the new tokens.
         mask: (B, M) bool over all tokens so far, cached ones included; M ≥ L, False on padding.
         kwargs: passed on; `logits_to_keep` only to models that take it.
     Returns:
@@ -420,4 +420,4 @@ def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda token_ids: model(input_ids=token_ids, use_cache=False).logits
 
 
-contract.keep(__name__)
+contract.hold(globals())

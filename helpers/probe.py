@@ -215,4 +215,4 @@ def _prompt_can_be_shared(model: nn.Module, ids: Tensor, whole: Tensor) -> bool:
     return _gap(rest, whole[:, begin:].expand_as(rest)) <= _rounding(whole)
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -42,7 +42,7 @@ class Processes:
         """The parts of all processes, one below the other.
 
         Args:
-            mine: (n, ...) of one shape in all processes.
+            mine: (n, ...) of any kind, of one shape in all processes.
         Returns:
             (n · count, ...) float or integer, as it was.
         """
@@ -98,4 +98,4 @@ class Processes:
                 )
 
 
-contract.keep(__name__)
+contract.hold(globals())

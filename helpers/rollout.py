@@ -21,32 +21,43 @@ from helpers import contract, decoding, logprobs, models, probe
 class RolloutBatch:
     """Completions sampled from one policy. B rows, P prompt columns, T completion columns."""
 
-    prompt_ids: Tensor  # (B, P) int64, padded on the left
-    prompt_mask: Tensor  # (B, P) bool, False on padding
-    completion_ids: Tensor  # (B, T) int64, padded on the right
-    completion_mask: Tensor  # (B, T) bool, True up to and including EOS
-    lengths: Tensor  # (B,) int64, tokens, EOS included
+    prompt_ids: Tensor  # (B, P) int64, ≥ 0, padded on the left; B ≥ 1, P ≥ 1
+    prompt_mask: Tensor  # (B, P) bool, False for the padding on the left
+    completion_ids: Tensor  # (B, T) int64, ≥ 0, padded on the right; T ≥ 1
+    completion_mask: Tensor  # (B, T) bool, True up to and including EOS: no row is empty
+    lengths: Tensor  # (B,) int64 in [1, T], tokens, EOS included
     finished: Tensor  # (B,) bool, False where max_new_tokens cut the completion
-    old_logprobs: Tensor  # (B, T) nats, of each token under the distribution it was drawn from
-    entropies: Tensor  # (B, T) nats, of the distribution that each token was drawn from
+    old_logprobs: Tensor  # (B, T) float, nats, of each token under what it was drawn from
+    entropies: Tensor  # (B, T) float, nats, of the distribution that each token was drawn from
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """B, P and T, for what is said of other arguments (`helpers.contract`)."""
+        rows, width = self.prompt_ids.shape
+        return {"B": rows, "P": width, "T": self.completion_ids.shape[1]}
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
     """From which distribution completions are drawn, how many, and where they end."""
 
-    eos_ids: tuple[int, ...]  # ids that end a completion; empty if only the limit does
-    max_new_tokens: int  # ≥ 1, the limit; a completion cut here has finished == False
-    group_size: int = 1  # ≥ 1, completions a prompt; the rows of one prompt are neighbours
-    temperature: float = 1.0  # > 0, see `logprobs.sampling_logits`; greedy is top_k=1
-    top_k: int | None = None  # ≥ 1; all but None, like temperature ≠ 1, is another policy
-    top_p: float | None = None  # in (0, 1]
+    eos_ids: tuple[int, ...]  # ids ≥ 0 that end a completion; empty if only the limit does
+    max_new_tokens: int  # the limit ≥ 1; a completion cut here has finished == False
+    group_size: int = 1  # completions a prompt, ≥ 1; the rows of one prompt are neighbours
+    temperature: float = 1.0  # > 0: see `logprobs.sampling_logits`, as for top_k and top_p
+    top_k: int | None = None  # ≥ 1; anything but None, like temperature ≠ 1, is another policy
+    top_p: float | None = None  # share in (0, 1]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """K, for what is said of other arguments."""
+        return {"K": self.group_size}
 
     def logits(self, logits: Tensor) -> Tensor:
         """The logits that are drawn from.
 
         Args:
-            logits: (..., V) float, the model's.
+            logits: (..., V) float, the model's; −inf marks an impossible token.
         Returns:
             (..., V) float, at least float32.
         """
@@ -75,26 +86,24 @@ def sample(
 
     Args:
         model: any causal LM of `transformers`. Sampled in eval mode; its mode is restored.
-        prompt_ids: (P', P) integer, padded on the left.
-        prompt_mask: (P', P) bool, False on padding.
+        prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+        prompt_mask: (G, P) bool, False for the padding on the left.
         settings: the distribution, the limit, the size of a group.
         fields: instead of `settings`, its fields by name: `eos_ids=(2,), max_new_tokens=8`.
         generator: the only source of chance: `uniforms` are drawn from it.
-        uniforms: instead of a generator, (B, max_new_tokens) float in [0, 1), float64 where the
-            device has it: the number
-            that draws token t of row i, whatever the other rows do.
+        uniforms: instead of a generator, (B, M) float in [0, 1), on any device, one column a new
+            token: the number that draws token t of row i, whatever the other rows do.
         decoder: of this model, to decode without waiting for the CPU (on a GPU).
-        compact_below: rows that have ended leave the batch when at most this share of it is
-            still being written; 0 keeps them to the end. About speed alone.
+        compact_below: share in [0, 1]. Rows that have ended leave the batch when at most this
+            share of it is still being written; 0 keeps them to the end. About speed alone.
     Returns:
-        B = P'·group_size completions; T is the longest one's length.
+        B = G·group_size completions; T is the longest one's length.
     Raises:
         ValueError: a setting is out of range, prompts are not padded on the left, prompt plus
             limit exceed the context, the model is no causal language model (`helpers.probe`), or
             its logits are not finite.
     """
     settings = _chosen(settings, fields)
-    _check_prompts(prompt_mask)
     check_limits(
         models.context_length(model),
         prompt_ids.shape[1],
@@ -138,7 +147,7 @@ def draw_uniforms(shape: tuple[int, int], generator: torch.Generator | None) -> 
     """The random numbers of a batch: one for each token that could be written.
 
     Args:
-        shape: (B, max_new_tokens).
+        shape: B ≥ 0 and max_new_tokens ≥ 0.
         generator: the source of chance, on any device.
     Returns:
         (B, max_new_tokens) float64 in [0, 1), on the generator's device; float32 on MPS.
@@ -154,12 +163,12 @@ def check_limits(
     """Refuse what cannot be sampled.
 
     Args:
-        context: most tokens that the model can read, or None.
-        prompt_tokens: ≥ 1, of the longest prompt.
-        max_new_tokens: ≥ 1, the limit of a completion.
-        group_size: ≥ 1, completions a prompt.
+        context: most tokens that the model can read, ≥ 1, or None.
+        prompt_tokens: of the longest prompt, ≥ 0.
+        max_new_tokens: the limit of a completion, ≥ 1.
+        group_size: completions a prompt, ≥ 1.
     Raises:
-        ValueError: a number is below 1, or prompt plus limit exceed the context.
+        ValueError: prompt plus limit exceed the context.
     """
     if context is not None and prompt_tokens + max_new_tokens > context:
         raise ValueError(
@@ -167,14 +176,6 @@ def check_limits(
             f"the model's context of {context}, beyond which its positions are not defined or "
             f"change. Shorten the prompt or lower max_new_tokens to "
             f"{max(0, context - prompt_tokens)}."
-        )
-
-
-def _check_prompts(prompt_mask: Tensor) -> None:
-    if not prompt_mask[:, -1].all():
-        raise ValueError(
-            "the last column of prompt_mask must be True: prompts are padded on the left and have "
-            "at least one token. LanguageModel.encode does that."
         )
 
 
@@ -278,7 +279,7 @@ def draw(
     """One token a row: the first at which the summed probabilities exceed the row's number.
 
     Args:
-        logits: (B, V) float, the model's.
+        logits: (B, V) float, the model's; −inf marks an impossible token.
         uniforms: (B,) float in [0, 1); float64 where the device has it.
         settings: of the distribution.
     Returns:
@@ -307,13 +308,13 @@ def pack(
     """A batch from what was written, cut to the longest completion, with 0 after each end.
 
     Args:
-        prompt_ids: (P', P) integer, padded on the left.
-        prompt_mask: (P', P) bool.
-        token_ids: (B, limit) integer; what follows an end may be anything.
-        old_logprobs: (B, limit) float, nats.
-        entropies: (B, limit) float, nats.
-        eos_ids: ids that end a completion.
-        group_size: completions a prompt.
+        prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+        prompt_mask: (G, P) bool, False for the padding on the left.
+        token_ids: (B, M) integer ≥ 0, M ≥ 1, B ≥ 1; what follows an end may be anything.
+        old_logprobs: (B, M) float, nats, nan or −inf only after an end.
+        entropies: (B, M) float, nats.
+        eos_ids: ids ≥ 0 that end a completion.
+        group_size: K ≥ 1, completions a prompt.
     Source: chapter 07, eq. (7.1): the mask.
     """
     lengths, finished = logprobs.completion_lengths(token_ids, eos_ids)
@@ -347,10 +348,10 @@ def completion_logprobs(
         model: the policy that scores, in its current mode (dropout, if it has any, would make
             the scores differ from those at sampling); it need not be the one that sampled.
         batch: what is scored.
-        temperature: of the scoring distribution. To compare with `batch.old_logprobs`, pass
+        temperature: > 0, of the scoring distribution. To compare with `batch.old_logprobs`, pass
             what the batch was sampled with; so too for top_k and top_p.
-        top_k: as above.
-        top_p: as above.
+        top_k: ≥ 1, as above.
+        top_p: share in (0, 1], as above.
     Returns:
         (B, T) float, nats, 0 outside the mask; differentiable in the model's weights. With
         top_k or top_p it is −inf for a token that the scoring distribution excludes.
@@ -387,9 +388,10 @@ def read_columns(
 
     Args:
         model: any causal LM of `transformers`.
-        token_ids: (B, L) integer.
-        mask: (B, L) bool: False on filler, on the left and behind a text's end.
-        count: columns, ≥ 1.
+        token_ids: (B, L) integer ≥ 0, B ≥ 1.
+        mask: (B, L) bool, L ≥ 1: False on filler, on the left and behind a text's end; no row is
+            empty.
+        count: C ≤ L, C ≥ 1, columns.
         states: return the last hidden states in the place of the logits.
     Returns:
         (B, count, V) float logits, or (B, count, D) states.
@@ -420,11 +422,11 @@ def at_least_float32(logits: Tensor) -> Tensor:
     """Half-precision logits would round log-probabilities to two digits.
 
     Args:
-        logits: (...) float.
+        logits: (...) float; nan, +inf and −inf stay.
     Returns:
         (...) float32, or float64 if it was.
     """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-contract.keep(__name__)
+contract.hold(globals())

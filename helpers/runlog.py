@@ -26,7 +26,7 @@ from helpers import contract
 class Record:
     """What one step saw, before its weights were moved. Means are over all completions."""
 
-    step: int  # from 0
+    step: int  # ≥ 0: from 0
     reward: float  # mean of R, without the KL term
     reward_std: float  # standard deviation of R
     entropy: float  # Σ_t H(π(·|s_t)), nats a completion: exact in each state that was met
@@ -39,9 +39,9 @@ class Record:
     grad_norm: float  # of the estimate, before it was clipped
     seconds: float
     tokens_per_second: float  # tokens written, over the seconds of the whole step
-    prompts: list[str] = field(repr=False)  # (B,) of this process; so are the next two
-    completions: list[str] = field(repr=False)
-    rewards: list[float] = field(repr=False)
+    prompts: list[str] = field(repr=False)  # B texts of this process
+    completions: list[str] = field(repr=False)  # B texts
+    rewards: list[float] = field(repr=False)  # B numbers
 
     @classmethod
     def columns(cls) -> list[str]:
@@ -160,7 +160,7 @@ def save(
         columns: names.
         rows: one number a column.
         about: of `provenance`.
-        digits: that count.
+        digits: ≥ 1, that count.
     """
     lines = [",".join(f"{number:.{digits}g}" for number in row) for row in rows]
     _write(path, "\n".join([",".join(columns), *lines]) + "\n")
@@ -224,4 +224,4 @@ def _commit() -> str:
         return "unknown"
 
 
-contract.keep(__name__)
+contract.hold(globals())

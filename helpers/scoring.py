@@ -25,16 +25,14 @@ def split(lengths: Tensor, *, budget: int, prompt_tokens: int = 0) -> list[Tenso
     """Rows sorted by length and cut where a padded micro-batch would exceed the budget.
 
     Args:
-        lengths: (n,) integer, tokens of each completion.
-        budget: most tokens, padding counted, in a micro-batch; one row may exceed it alone.
-        prompt_tokens: read with every row; 0 where prompts are shared.
+        lengths: (n,) integer ≥ 1, tokens of each completion.
+        budget: most tokens ≥ 1, padding counted, in a micro-batch; one row may exceed it alone.
+        prompt_tokens: ≥ 0, read with every row; 0 where prompts are shared.
     Returns:
         Index tensors into `lengths`, every row once, shorter rows first.
     Raises:
         ValueError: the budget is below 1.
     """
-    if budget < 1:
-        raise ValueError(f"a micro-batch needs a budget of at least 1 token, got {budget}.")
     order = torch.argsort(lengths, stable=True).cpu()
     widths = (lengths.cpu()[order] + prompt_tokens).tolist()
     pieces, start = [], 0
@@ -51,7 +49,7 @@ def select(batch: RolloutBatch, rows: Tensor) -> RolloutBatch:
 
     Args:
         batch: sampled.
-        rows: (n,) int64.
+        rows: (n,) int64 in [0, B), not empty.
     """
     width = int(batch.lengths[rows].max())
     picked = {name: tensor[rows] for name, tensor in vars(batch).items()}
@@ -74,8 +72,8 @@ class SharedPrompts:
         Args:
             model: the policy that scores.
             batch: rows of one prompt are neighbours, `group_size` each.
-            rows: (n,) int64: which will be scored; other prompts are not read.
-            group_size: completions a prompt.
+            rows: (n,) int64 in [0, B), not empty: which will be scored; other prompts are not read.
+            group_size: completions a prompt, ≥ 1.
         Raises:
             ValueError: the model's cache holds more than keys and values.
         """
@@ -100,7 +98,7 @@ class SharedPrompts:
 
         Args:
             piece: `select(batch, rows)`.
-            rows: (n,) int64, their rows in the whole batch.
+            rows: (B,) int64 ≥ 0, their rows in the whole batch.
         Returns:
             (n, T, V) float, aligned: entry t predicts token t.
         """
@@ -148,10 +146,10 @@ def score(
     Args:
         model: the policy that scores.
         batch: sampled; rows of one prompt are neighbours.
-        rows: (n,) int64: which rows.
-        group_size: completions a prompt.
-        budget: see `split`.
-        temperature: that of sampling.
+        rows: (n,) int64 in [0, B): which rows.
+        group_size: completions a prompt, ≥ 1.
+        budget: most tokens ≥ 1 in a micro-batch, see `split`.
+        temperature: > 0, that of sampling.
         share_prompts: read each prompt once, where the model's cache allows it.
     Yields:
         rows (m,) of a micro-batch, `select(batch, rows)`, the logits (m, T, V) of the scoring
@@ -182,7 +180,7 @@ def can_share(model: nn.Module, prompt_mask: Tensor) -> bool:
 
     Args:
         model: the policy that scores.
-        prompt_mask: (B, P) bool, False on padding.
+        prompt_mask: (B, P) bool, False for the padding on the left.
     """
     way = probe.reading(model)
     saves_memory = torch.is_grad_enabled() and bool(_checkpointed_layers(model))  # no cache then
@@ -235,9 +233,9 @@ def against_reference(
         policy: who wrote the batch.
         ref_policy: π_ref, with the same vocabulary.
         batch: sampled; rows of one prompt are neighbours.
-        group_size: completions a prompt.
-        temperature: both policies are softmax(logits / temperature).
-        budget: tokens a micro-batch.
+        group_size: completions a prompt, ≥ 1.
+        temperature: > 0; both policies are softmax(logits / temperature).
+        budget: tokens a micro-batch, ≥ 1.
         share_prompts: read each prompt once.
     Returns:
         ref_logprobs: (B, T) float, nats: log π_ref(x_t | s_t), 0 outside the mask.
@@ -276,7 +274,7 @@ def token_rewards(rewards: Tensor, penalties: Tensor, completion_mask: Tensor) -
     Args:
         rewards: (B,) float, reward units.
         penalties: (B, T) float, reward units, 0 outside the mask; subtracted.
-        completion_mask: (B, T) bool.
+        completion_mask: (B, T) bool: no row is empty.
     Returns:
         (B, T) float, reward units.
     """
@@ -284,4 +282,4 @@ def token_rewards(rewards: Tensor, penalties: Tensor, completion_mask: Tensor) -
     return (-penalties).scatter_add(1, last, rewards.unsqueeze(1))
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -41,22 +41,22 @@ class Config:
     steps: int = 100  # ≥ 0, in all, restarts included
     prompts_per_step: int = 8  # P ≥ 1; no prompt twice in a step while there are enough
     group_size: int = 16  # K ≥ 1, completions a prompt
-    max_new_tokens: int = 32  # ≥ 1; a completion ends here if it has not ended by itself
-    temperature: float = 1.0  # > 0; the policy is softmax(logits / temperature)
+    max_new_tokens: int = 32  # ≥ 1: a completion ends here if it has not ended by itself
+    temperature: float = 1.0  # > 0: softmax(logits / temperature) is sampled and scored
     baseline: str = "leave_one_out"  # one of BASELINES
     constant: float = 0.0  # of the baseline "constant", reward units
-    gae_lambda: float = 1.0  # in [0, 1], of "learned_value"; below 1 errors of V are a bias
-    kl_coef: float = 0.0  # β ≥ 0, reward units per nat
+    gae_lambda: float = 1.0  # λ in [0, 1] of "learned_value"; below 1 the errors of V are a bias
+    kl_coef: float = 0.0  # β ≥ 0, reward units a nat
     lr: float = 4e-4  # > 0, of AdamW, without weight decay or schedule
-    max_grad_norm: float = 1.0  # > 0 or inf; longer gradients are scaled down: a bias
+    max_grad_norm: float = 1.0  # > 0, +inf too: a longer gradient is scaled down to it, a bias
     seed: int = 0  # ≥ 0, of prompts and tokens
-    checkpoint_every: int = 20  # ≥ 1, steps
+    checkpoint_every: int = 20  # steps, ≥ 1
     keep_special_tokens: bool = False  # in the texts that the reward sees; the end is never there
     # The rest is about speed alone: it changes no number, up to rounding.
-    tokens_per_micro_batch: int = 1024  # ≥ 1, padding counted; logits: × vocabulary × 4 bytes
+    tokens_per_micro_batch: int = 1024  # ≥ 1, with padding; logits: this × vocabulary × 4 bytes
     share_prompts: bool = True  # read a prompt once a pass, not once a completion
     skip_zero_advantages: bool = True  # their part of the gradient is exactly 0
-    compact_below: float = 0.75  # in [0, 1]; ended rows leave if at most this share is left
+    compact_below: float = 0.75  # in [0, 1]: ended rows leave if at most this share is written
     graph_decode: bool = True  # on CUDA, replay one captured decode step (`helpers.decoding`)
 
     def __post_init__(self) -> None:
@@ -66,10 +66,10 @@ class Config:
 
 
 def check(
-    config: Config,
+    config: Any,
     lm: LanguageModel,
     prompts: Sequence[str],
-    reward: Reward,
+    reward: Any,
     ref_policy: LanguageModel | None,
     *,
     processes: int = 1,
@@ -77,21 +77,24 @@ def check(
     """Refuse what `train.train` could not do, or would do otherwise than it was meant.
 
     Args:
-        config: a `settings.Config`.
+        config: like a `settings.Config`.
         lm: the policy.
-        prompts: of a run, at least one.
-        reward: a function.
+        prompts: of a run.
+        reward: callable.
         ref_policy: π_ref, or None.
-        processes: that the prompts of a step are divided between.
+        processes: ≥ 1, that the prompts of a step are divided between.
     Raises:
         ValueError: the message names the setting, what it is, and what it could be.
     """
+    contract.check(Config.__init__, (config,), vars(config), Config)
     check_baseline(config.baseline, config.group_size)
     if config.prompts_per_step % processes:
         raise ValueError(
             f"prompts_per_step ({config.prompts_per_step}) must be a multiple of the number of "
             f"processes ({processes}): groups stay whole."
         )
+    if isinstance(prompts, str) or not len(prompts) or not all(isinstance(p, str) for p in prompts):
+        raise ValueError(f"prompts must be a list of at least one string, not {prompts!r:.60}.")
     longest = max(len(lm.read(prompt)) for prompt in prompts)  # refuses what cannot be read
     rollout.check_limits(lm.context_length, longest, config.max_new_tokens, config.group_size)
     learned = [p for p in lm.model.parameters() if p.requires_grad]
@@ -102,6 +105,8 @@ def check(
             f"the weights are {learned[0].dtype}, in which small steps round to none. Load them "
             "with dtype=torch.float32; on CUDA the products are bfloat16 anyway."
         )
+    if not callable(reward):
+        raise ValueError(f"reward must be a function (prompts, completions), not {reward!r:.60}.")
     if ref_policy is not None:
         _check_reference(lm, ref_policy)
     elif config.kl_coef:
@@ -154,7 +159,7 @@ def check_baseline(name: str, group_size: int, table: Mapping[str, Baseline] = B
 
     Args:
         name: a slug of the table.
-        group_size: K.
+        group_size: K ≥ 1.
         table: slug → baseline.
     Raises:
         ValueError: the message says what there is, or what a larger group would change.
@@ -179,10 +184,10 @@ def call_reward(
     """Call the reader's function, and refuse what cannot be a reward.
 
     Args:
-        reward: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
-        prompts: (B,); the function gets a copy.
-        completions: (B,); likewise.
-        step: for messages.
+        reward: callable: two lists of B strings → B numbers: a list, a tuple, an array or a tensor.
+        prompts: B strings; the function gets a copy.
+        completions: B strings; likewise.
+        step: ≥ 0, for messages.
     Returns:
         (B,) float64, on the CPU.
     Raises:
@@ -191,8 +196,7 @@ def call_reward(
     count = len(completions)
     with torch.no_grad(), torch.autocast("cuda", enabled=False):  # a reward may be a model
         try:
-            with contract.anew():
-                got = reward(list(prompts), list(completions))
+            got = reward(list(prompts), list(completions))
         except StopIteration as error:  # in a generator it would end the run without a word
             raise ValueError(f"step {step}: the reward function raised StopIteration.") from error
     wanted = f"step {step}: the reward function must return one number for each of the {count} "
@@ -210,4 +214,4 @@ def call_reward(
     return rewards
 
 
-contract.keep(__name__)
+contract.hold(globals())

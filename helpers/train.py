@@ -68,7 +68,7 @@ def train(
 
     Args:
         lm: the policy; its weights are moved, and it stays in eval mode.
-        prompts: where the prompts of a step are drawn from; at least one.
+        prompts: where the prompts of a step are drawn from.
         reward: (prompts, completions), two lists of B strings → B finite numbers.
         config: None takes the defaults.
         ref_policy: π_ref, frozen, with the same vocabulary; needed if kl_coef is not 0. With
@@ -184,7 +184,7 @@ class Loop:
 
         Args:
             lm: the policy.
-            prompts: where the prompts of a step are drawn from; at least one.
+            prompts: where the prompts of a step are drawn from.
             reward: two lists of B strings → B finite numbers.
             config: the settings.
             ref_policy: π_ref, or None.
@@ -325,9 +325,9 @@ class Loop:
         """The reward R of each text, and with a reference −β log(π/π_ref) of each token.
 
         Args:
-            asked: (B,) prompts.
+            asked: B prompts.
             batch: what was written.
-            completions: (B,) as text.
+            completions: B texts.
         Returns:
             paid (B,), reward units: R; token_rewards (B, T), reward units: R on the last token
             and penalties on all; both in float64 on the CPU, since what a group shares is still to
@@ -497,4 +497,4 @@ def _check_mismatch(loop: Loop, mismatch: float, batch: RolloutBatch) -> None:
         )
 
 
-contract.keep(__name__)
+contract.hold(globals())

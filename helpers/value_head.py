@@ -22,7 +22,7 @@ def features(model: nn.Module, batch: RolloutBatch, *, budget: int = 4096) -> Te
     Args:
         model: the policy.
         batch: sampled by it.
-        budget: tokens a micro-batch.
+        budget: tokens a micro-batch, ≥ 1.
     Returns:
         (B, T, D + 1) float: entry t belongs to s_t, before token t is written.
     """
@@ -44,8 +44,8 @@ def predict(memory: Tensor | None, states: Tensor) -> Tensor:
     """V(s) of the least-squares fit to what was learned so far.
 
     Args:
-        memory: what `learn` returned; None before the first batch.
-        states: (B, T, D + 1) float.
+        memory: (D + 1, D + 2) float, what `learn` returned; None before the first batch.
+        states: (B, T, D + 1) float, on any device.
     Returns:
         (B, T) float64, reward units, on the CPU; zeros without a memory.
     """
@@ -74,12 +74,12 @@ def compare(
     Args:
         model: the policy.
         batch: sampled by it.
-        token_rewards: (B, T) float, reward units, 0 outside the mask, on the CPU; float64 in the loop.
-        memory: what `learn` returned.
-        lam: λ of `advantages.gae`; 1 is the reward still to go minus V.
-        budget: tokens a micro-batch.
+        token_rewards: (B, T) float64, reward units, 0 outside the mask, on the CPU.
+        memory: (D + 1, D + 2) float, what `learn` returned, or None.
+        lam: λ in [0, 1] of `advantages.gae`; 1 is the reward still to go minus V.
+        budget: tokens a micro-batch, ≥ 1.
     Returns:
-        advantages: (B, T) float, reward units, 0 outside the mask, on the CPU; float64 in the loop.
+        advantages: (B, T) float64, reward units, 0 outside the mask, on the CPU.
         sums: (D + 1, D + 2) float64, for `learn`; add them up over processes.
     Source: chapter 06, eq. (6.11).
     """
@@ -92,9 +92,9 @@ def normal_equations(states: Tensor, returns: Tensor, completion_mask: Tensor) -
     """The two sums of least squares over a batch: Σ h hᵀ and Σ h G.
 
     Args:
-        states: (B, T, D + 1) float.
-        returns: (B, T) float, reward units: what was still paid from each token on.
-        completion_mask: (B, T) bool.
+        states: (B, T, D + 1) float, on any device.
+        returns: (B, T) float, reward units: what was still paid from each token on, on any device.
+        completion_mask: (B, T) bool, on any device.
     Returns:
         (D + 1, D + 2) float64, on the CPU: a sum of squares in float32 would lose what differs.
     """
@@ -107,12 +107,12 @@ def learn(memory: Tensor | None, of_batch: Tensor) -> Tensor:
     """Old sums, partly forgotten, plus the new ones.
 
     Args:
-        memory: what was returned before; None at first.
-        of_batch: `normal_equations` of the new batch, over all processes.
+        memory: (D + 1, D + 2) float, what was returned before; None at first.
+        of_batch: (D + 1, D + 2) float, `normal_equations` of the new batch, over all processes.
     Returns:
         (D + 1, D + 2) float.
     """
     return of_batch if memory is None else MEMORY * memory + of_batch
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -30,6 +30,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "mutation_equivalent.toml"
 ENOUGH = 0.95
+SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom)
 BESIDE = {  # module: its tests below tests/, quick ones first
     "helpers.losses": "helpers/test_losses.py",
     "helpers.kl": "helpers/test_kl.py",
@@ -100,7 +101,7 @@ def mutants(source: str) -> list[Mutant]:
     Args:
         source: of the module.
     """
-    found = {new: one for new in _of_cosmic_ray(source) if (one := _compare(source, new))}
+    found = {new: _compare(source, new) for new in _of_cosmic_ray(source)}
     lines, code = source.split("\n"), _lines_of_code(source)
     for number in sorted(code):
         for pattern, slip in SLIPS:
@@ -142,9 +143,9 @@ def _lines_of_code(source: str) -> set[int]:
     skipped: set[int] = set()
     for node in ast.walk(tree):
         text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if text or isinstance(node, ast.Raise | ast.Import | ast.ImportFrom):
+        if isinstance(node, ast.stmt) and (text or isinstance(node, SKIPPED)):
             skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    first = min((n.lineno for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)))
+    first = min(n.lineno for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef))
     last = max(
         n.end_lineno or 0 for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)
     )
@@ -198,7 +199,7 @@ def dies(module: str, source: str, tests: list[str], *, seconds: float) -> bool:
     child = os.fork()
     if child == 0:
         signal.alarm(max(1, int(seconds)))
-        with open(os.devnull, "w") as nothing:
+        with open(os.devnull, "w", encoding="utf-8") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         sys.meta_path.insert(0, _Finder(module, path_of(module), source))

@@ -31,15 +31,13 @@ def draw(
         policy: token ids → logits: who writes.
         world: what to enumerate.
         prompt: one of the world's prompts.
-        count: how many, independent of each other.
+        count: ≥ 1, how many, independent of each other.
         generator: the only source of chance.
     Returns:
         (count,) int64: rows of `oracle.enumerate_completions`.
     Raises:
         ValueError: count is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}.")
     probs = oracle.completion_logprobs(policy, world, prompt).exp()
     return torch.multinomial(probs, count, replacement=True, generator=generator)
 
@@ -51,7 +49,7 @@ def score(policy: Policy, world: TokenWorld, prompt: str, rows: Tensor) -> tuple
         policy: token ids → logits, causal.
         world: what to enumerate.
         prompt: one of the world's prompts.
-        rows: (B,) int64, as `draw` returns them.
+        rows: (B,) int64 in [0, N), B ≥ 1, as `draw` returns them.
     Returns:
         token_logprobs: (B, T) float, nats: log π(x_t | s_t); differentiable. 0 after the end.
         completion_mask: (B, T) bool, True on the words of a completion, the ending word included.
@@ -78,10 +76,11 @@ def estimate(
 
     Args:
         policy: token ids → logits: who wrote, and who learns.
-        parameters: the D numbers to differentiate with respect to, as tensors.
+        parameters: tensors that require gradients, D numbers in all: the derivative is with
+            respect to them.
         world: what to enumerate.
         prompt: one of the world's prompts.
-        rows: (B,) int64, as `draw` returns them.
+        rows: (B,) int64 in [0, N), B ≥ 1, as `draw` returns them.
         reward: None takes the world's own.
     Returns:
         (D,) float, uphill: (1/B) Σ_i R(c, x_i) ∇ log p(x_i | c).
@@ -108,7 +107,7 @@ def moments_of_loss(
         problem: its `gradients.gradient_problem`, with N completions.
         world: small: N^batch_size batches are differentiated.
         prompt: that of `problem`.
-        batch_size: B, completions a batch.
+        batch_size: B ≥ 1, completions a batch.
     Returns:
         Moments of −∇loss against ∇L(c).
     Raises:
@@ -144,13 +143,13 @@ def moments_of_loss(
 class Settings:
     """How to climb: which gradient, how far, how often, and what is paid."""
 
-    lr: float  # η, the learning rate of plain gradient ascent
-    steps: int  # the first record is the start, before any step
-    group_size: int | None = None  # K completions a prompt and step; None: the exact gradient
-    baseline: str = "none"  # a slug of `baselines.FAMILY`; what remembers, starts at 0
+    lr: float  # η ≥ 0, the learning rate of plain gradient ascent
+    steps: int  # ≥ 0; the first record is the start, before any step
+    group_size: int | None = None  # K ≥ 1 completions a prompt and step; None: the exact gradient
+    baseline: str = "none"  # a name in `baselines.FAMILY`; what remembers, starts at 0
     constant: float = 1.0  # of the baseline "constant", reward units
-    temperature: float = 1.0  # the policy is softmax(logits / temperature): samples and is scored
-    prompts: tuple[str, ...] | None = None  # None: all of the world; each counts equally
+    temperature: float = 1.0  # > 0: the policy is softmax(logits / temperature), also scored so
+    prompts: tuple[str, ...] | None = None  # not empty; None: all of the world, equally
     reward: RewardFunction | None = None  # None takes the world's own
 
 
@@ -166,7 +165,7 @@ def climb(
 
     Args:
         policy: token ids → logits; its parameters are written to.
-        parameters: the tensors to learn.
+        parameters: tensors that require gradients: what learns.
         world: whose completions are listed.
         settings: how to climb.
         generator: the source of chance; needed if completions are drawn.
@@ -296,7 +295,7 @@ def bandit(rewards: Mapping[str, float], *, prompt: str = "taste") -> TokenWorld
     """A world whose texts have one word each: nothing but a choice.
 
     Args:
-        rewards: word → its reward, reward units.
+        rewards: word → its reward, reward units; not empty.
         prompt: the only one.
     Returns:
         A token world with a limit of one word and no ending word.
@@ -311,4 +310,4 @@ def bandit(rewards: Mapping[str, float], *, prompt: str = "taste") -> TokenWorld
     )
 
 
-contract.keep(__name__)
+contract.hold(globals())

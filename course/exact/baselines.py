@@ -38,7 +38,8 @@ def table_problem(
     Args:
         table: its logits at this prompt are the D = S·A parameters.
         prompt: one of its world's prompts.
-        temperature: the policy is softmax(z / temperature): it samples and is scored like that.
+        temperature: > 0; the policy is softmax(z / temperature): it samples and is scored like
+            that.
         reward: None takes the world's own.
     Returns:
         The enumeration, float64.
@@ -62,7 +63,7 @@ def exact_values(problem: GradientProblem, num_actions: int) -> tuple[Tensor, Te
 
     Args:
         problem: the list of completions.
-        num_actions: A.
+        num_actions: A, A ≥ 1.
     Returns:
         V (S,) and Q (S, A) float, reward units; states breadth first.
     """
@@ -101,7 +102,7 @@ def best_state_baseline(problem: GradientProblem, num_actions: int) -> Tensor:
 
     Args:
         problem: the list of completions.
-        num_actions: A.
+        num_actions: A, A ≥ 1.
     Returns:
         (S,) float, reward units; states breadth first.
     Source: Greensmith, Bartlett and Baxter (2004); chapter 06, exercise 6.7.
@@ -127,8 +128,8 @@ def sampled_values(
 
     Args:
         problem: the list of completions, sampled by its own policy.
-        num_actions: A.
-        count: how many texts are sampled.
+        num_actions: A, A ≥ 1.
+        count: ≥ 1, how many texts are sampled.
         generator: the source of chance.
     Returns:
         (S,) float, reward units. A state that no text passed gets the mean of all texts.
@@ -152,8 +153,8 @@ def with_independent(
     Args:
         problem: the list of completions.
         mean: of the baseline, reward units.
-        variance: of the baseline, reward units squared.
-        count: completions that are averaged; they share one draw of the baseline.
+        variance: ≥ 0, of the baseline, reward units squared.
+        count: ≥ 1, completions that are averaged; they share one draw of the baseline.
     Returns:
         The moments. Each draw is unbiased, so the variance is the mean of the parabola (6.4).
     Source: chapter 06, eq. (6.4).
@@ -176,9 +177,9 @@ def with_independent(
 class Known:
     """What a baseline may look at, besides the list of completions."""
 
-    num_actions: int  # A
+    num_actions: int  # A ≥ 1
     constant: float = 1.0  # of the member "constant", reward units
-    memory: Tensor | None = None  # what past batches have taught: () a mean, or (S,) values
+    memory: Tensor | None = None  # () or (S,) float, what past batches have taught
 
 
 Judge = Callable[[GradientProblem, Known], Tensor]  # → (N,) or (N, T) float, reward units
@@ -202,7 +203,7 @@ class Member(settings.Baseline):
 
         Args:
             problem: the list of completions.
-            rows: (K,) int64, those that were drawn.
+            rows: (K,) int64 in [0, N), K ≥ 1, those that were drawn.
             known: what the baseline may look at.
         Returns:
             (K,) float, one for each completion, or (K, T), one for each word; reward units.
@@ -279,12 +280,17 @@ FAMILY: dict[str, Member] = {
 }
 
 
+contract.PHRASES["name in `baselines.FAMILY`"] = lambda name, _: (
+    name in FAMILY or name in [each.label for each in FAMILY.values()]
+)
+
+
 def member(name: str, group_size: int) -> Member:
     """A member of the family, if it can judge groups of this size.
 
     Args:
         name: a slug of `FAMILY`; its label, the old name, is taken with a warning.
-        group_size: K.
+        group_size: K ≥ 1.
     Raises:
         ValueError: there is no such member, or K is too small for it.
     """
@@ -307,10 +313,10 @@ def moments(
     Args:
         problem: the list of completions.
         name: a slug of `FAMILY`.
-        num_actions: A.
-        group_size: K.
+        num_actions: A, A ≥ 1.
+        group_size: K ≥ 1.
         constant: of the member "constant", reward units.
-        learned: (S,) of the member "learned_value"; None draws one from 100 sampled texts.
+        learned: (S,) float, of the member "learned_value"; None draws one from 100 sampled texts.
     Returns:
         The moments.
     Raises:
@@ -342,7 +348,8 @@ def average(parts: Sequence[GradientMoments]) -> GradientMoments:
     """Moments of the mean of independent estimates, one a prompt, side by side.
 
     Args:
-        parts: one for each prompt; their parameters are different ones, as a table's are.
+        parts: not empty, one for each prompt; their parameters are different ones, as a table's
+            are.
     Returns:
         The moments of the mean, over all parameters joined.
     """
@@ -359,4 +366,4 @@ def average(parts: Sequence[GradientMoments]) -> GradientMoments:
     )
 
 
-contract.keep(__name__)
+contract.hold(globals())

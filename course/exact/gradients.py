@@ -30,8 +30,8 @@ MOST_COUNTS = 300_000  # ways to share K completions among V rewards; about half
 class GradientMoments:
     """What a gradient estimate is on average, and how far it strays."""
 
-    mean: Tensor  # (D,) E[ĝ]
-    truth: Tensor  # (D,) ∇L of one prompt; ∇J where several are averaged
+    mean: Tensor  # (D,) float, E[ĝ]
+    truth: Tensor  # (D,) float, ∇L of one prompt; ∇J where several are averaged
     variance: float  # E‖ĝ − E ĝ‖², the trace of the covariance matrix
     variance_along: float  # of the component of ĝ along the truth, the direction that helps
 
@@ -60,10 +60,18 @@ class GradientMoments:
 class GradientProblem:
     """Every completion of one prompt, with what an estimator can see of it."""
 
-    probability: Tensor  # (N,) p(x | c)
-    rewards: Tensor  # (N,) R(c, x)
-    word_scores: Tensor  # (S·A, D) ∇ log π(a | s), row s·A + a, states breadth first
-    moves: Tensor  # (N, T) int64, which row each word of a completion is; −1 after its end
+    probability: Tensor  # (N,) float in [0, 1], p(x | c), N ≥ 1; they sum to 1
+    rewards: Tensor  # (N,) float, R(c, x)
+    word_scores: Tensor  # (E, D) float, ∇ log π(a | s), E = S·A: row s·A + a, states breadth first
+    moves: Tensor  # (N, T) int64 in [−1, E), the row of each word, E − 1 is one; −1: none
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """N, T, D, A, S and E = S·A, for what is said of other arguments (`helpers.contract`)."""
+        (count, length), (pairs, parameters) = self.moves.shape, self.word_scores.shape
+        actions = int(self.moves[:, 0].max()) + 1  # each is the first word of some text
+        sizes = {"N": count, "T": length, "D": parameters, "E": pairs}
+        return sizes | {"A": actions, "S": pairs // actions}
 
     @cached_property
     def truth(self) -> Tensor:
@@ -91,7 +99,7 @@ class GradientProblem:
         """Read one number a state, such as V(s), along every completion.
 
         Args:
-            values: (S,), states breadth first.
+            values: (S,) float, states breadth first.
         Returns:
             (N, T) float: the number of the state in which each word is chosen; 0 after the end.
         Raises:
@@ -109,7 +117,7 @@ class GradientProblem:
         """Read one number a state and word, such as Q(s, a), along every completion.
 
         Args:
-            values: (S, A), states breadth first.
+            values: (S, A) float, states breadth first.
         Returns:
             (N, T) float: the number of each word that was chosen; 0 after the end.
         """
@@ -119,7 +127,7 @@ class GradientProblem:
         """Σ_t w_t ∇ log π(x_t | s_t) of every completion.
 
         Args:
-            weights: (N, T) float, such as advantages; entries after the end are ignored.
+            weights: (N, T) float, such as advantages; after the end may stand what is ignored.
         Returns:
             (N, D) float.
         """
@@ -142,7 +150,8 @@ def gradient_problem(
 
     Args:
         policy: token ids → logits.
-        parameters: the D numbers to differentiate with respect to, as tensors.
+        parameters: tensors that require gradients, D numbers in all: the derivative is with
+            respect to them.
         world: what to enumerate.
         prompt: one of the world's prompts.
         reward: None takes the world's own.
@@ -178,8 +187,8 @@ def of_terms(
         problem: the list of completions.
         terms: (N, D) float, what each completion would contribute, such as
             `problem.combine(advantages)`.
-        count: how many completions are averaged.
-        probability: (N,) who sampled; None takes the policy itself.
+        count: ≥ 1, how many completions are averaged.
+        probability: (N,) float in [0, 1], who sampled, that sum to 1; None takes the policy itself.
     Returns:
         The moments: exact up to rounding.
     Source: chapter 05, eq. (5.6).
@@ -202,7 +211,7 @@ def of_groups(
         problem: the list of completions.
         compare: rewards (M, K) → advantages (M, K), each row a group; the order of a row must not
             matter, as in `advantages.leave_one_out`.
-        group_size: K.
+        group_size: K ≥ 1.
     Returns:
         The moments: exact up to rounding.
     Raises:
@@ -309,4 +318,4 @@ def best_constant(problem: GradientProblem) -> float:
     return float(weight @ problem.rewards / weight.sum())
 
 
-contract.keep(__name__)
+contract.hold(globals())

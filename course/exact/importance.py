@@ -19,11 +19,13 @@ def log_ratios(
     """log π(x_t | s_t) − log μ(x_t | s_t) of every word that was written.
 
     Args:
-        target_logprobs: (B, T) float, nats; −inf where the target cannot write the word;
-            outside the mask anything.
-        behavior_logprobs: (B, T) float, nats, noted down when the text was sampled; a constant
-            in every use that differentiates; outside the mask anything.
-        completion_mask: (B, T) bool, True on completion words, the ending word included.
+        target_logprobs: (B, T) float ≤ 0, nats; −inf where the target cannot write the word, and
+            anything outside the mask.
+        behavior_logprobs: (B, T) float ≤ 0, nats, −inf outside the support, anything outside
+            the mask; noted down when the text was sampled; a constant
+            in every use that differentiates.
+        completion_mask: (B, T) bool, True on completion words, the ending word included: no row is
+            empty.
     Returns:
         (B, T) float, nats: 0 outside the mask, −inf where the target cannot follow.
     Raises:
@@ -31,21 +33,8 @@ def log_ratios(
             empty, or a sampled word has probability 0 under the policy that sampled it.
     Source: chapter 04, eq. (4.9).
     """
-    if not target_logprobs.shape == behavior_logprobs.shape == completion_mask.shape:
-        raise ValueError(
-            f"target_logprobs {tuple(target_logprobs.shape)}, behavior_logprobs "
-            f"{tuple(behavior_logprobs.shape)} and completion_mask "
-            f"{tuple(completion_mask.shape)} must have one shape (B, T)."
-        )
-    if completion_mask.dtype != torch.bool:
-        raise ValueError(f"completion_mask must be bool, got {completion_mask.dtype}.")
-    if not completion_mask.any(-1).all():
-        raise ValueError("a row of completion_mask is empty: a completion has at least one word.")
     target = target_logprobs.masked_fill(~completion_mask, 0.0)
     behavior = behavior_logprobs.masked_fill(~completion_mask, 0.0)
-    for name, numbers in (("target_logprobs", target), ("behavior_logprobs", behavior)):
-        if numbers.isnan().any() or (numbers == torch.inf).any():
-            raise ValueError(f"{name} holds nan or +inf inside the mask.")
     if (behavior == -torch.inf).any():
         row, step = (behavior == -torch.inf).nonzero()[0].tolist()
         raise ValueError(
@@ -59,8 +48,7 @@ def sequence_ratios(log_ratios: Tensor) -> Tensor:
     """ρ = π(x | c) / μ(x | c), one number a completion.
 
     Args:
-        log_ratios: (B, T) float, nats, from `log_ratios`: −inf where the target cannot write the
-            word, 0 outside the completion.
+        log_ratios: (B, T) float, nats, −inf too, from `log_ratios`: 0 outside the completion.
     Returns:
         (B,) float ≥ 0: the product of the words' ratios.
     Source: chapter 04, eq. (4.9).
@@ -72,7 +60,7 @@ def prefix_ratios(log_ratios: Tensor) -> Tensor:
     """ρ_{1:t}, the ratio of everything up to word t, word t included.
 
     Args:
-        log_ratios: (B, T) float, nats or −inf, from `log_ratios`.
+        log_ratios: (B, T) float, nats, −inf too, from `log_ratios`.
     Returns:
         (B, T) float ≥ 0; the last column is the ratio of the whole completion.
     Source: chapter 04, eq. (4.12).
@@ -86,9 +74,9 @@ def discounted_returns(
     """G = Σ_t γ^(t−1) r_t of each completion: what the ratio of the whole text multiplies.
 
     Args:
-        token_rewards: (B, T) float, reward units: r_t, paid for word t; outside the mask anything.
+        token_rewards: (B, T) float, reward units: r_t, paid for word t, anything outside the mask.
         completion_mask: (B, T) bool.
-        gamma: discount; the first word is not discounted.
+        gamma: discount in [0, 1]; the first word is not discounted.
     Returns:
         (B,) float, reward units.
     Raises:
@@ -103,10 +91,10 @@ def per_decision_returns(
     """Σ_t γ^(t−1) ρ_{1:t} r_t: each reward weighted by the words up to it, and no later ones.
 
     Args:
-        prefix_ratios: (B, T) float, from `prefix_ratios`.
-        token_rewards: (B, T) float, reward units; outside the mask anything.
+        prefix_ratios: (B, T) float ≥ 0, anything outside the mask, from `prefix_ratios`.
+        token_rewards: (B, T) float, reward units, anything outside the mask.
         completion_mask: (B, T) bool.
-        gamma: discount.
+        gamma: discount in [0, 1].
     Returns:
         (B,) float, reward units: one estimate a completion; their mean estimates the objective.
     Raises:
@@ -114,20 +102,10 @@ def per_decision_returns(
     Source: Precup, Sutton and Singh (2000); chapter 04, eq. (4.12).
     """
     rewards = _discounted(token_rewards, completion_mask, gamma)
-    if prefix_ratios.shape != rewards.shape:
-        raise ValueError(
-            f"prefix_ratios {tuple(prefix_ratios.shape)} must be {tuple(rewards.shape)}: one for "
-            "each word, not one for each completion."
-        )
     return (prefix_ratios.masked_fill(~completion_mask, 0.0) * rewards).sum(-1)
 
 
 def _discounted(token_rewards: Tensor, completion_mask: Tensor, gamma: float) -> Tensor:
-    if token_rewards.shape != completion_mask.shape:
-        raise ValueError(
-            f"token_rewards {tuple(token_rewards.shape)} and completion_mask "
-            f"{tuple(completion_mask.shape)} must have one shape (B, T)."
-        )
     steps = torch.arange(token_rewards.shape[-1], dtype=token_rewards.dtype)
     discounts = torch.pow(torch.tensor(gamma, dtype=token_rewards.dtype), steps)
     return token_rewards.masked_fill(~completion_mask, 0.0) * discounts.to(token_rewards.device)
@@ -137,7 +115,7 @@ def ordinary(ratios: Tensor, returns: Tensor) -> Tensor:
     """The mean of ρ G: unbiased if μ can write everything that π is paid for.
 
     Args:
-        ratios: (B,) float ≥ 0, of whole completions.
+        ratios: (B,) float ≥ 0, B ≥ 1, of whole completions.
         returns: (B,) float, reward units.
     Returns:
         () float, reward units.
@@ -145,7 +123,6 @@ def ordinary(ratios: Tensor, returns: Tensor) -> Tensor:
         ValueError: the shapes disagree, or there is nothing to average.
     Source: chapter 04, eq. (4.10).
     """
-    _check_weights(ratios, returns)
     return (ratios * returns).mean()
 
 
@@ -153,7 +130,7 @@ def self_normalised(ratios: Tensor, returns: Tensor) -> Tensor:
     """Σ ρ G / Σ ρ, also called weighted importance sampling: biased, and never out of range.
 
     Args:
-        ratios: (B,) float ≥ 0.
+        ratios: (B,) float ≥ 0, B ≥ 1.
         returns: (B,) float, reward units.
     Returns:
         () float, reward units: between the least and the largest return; 0 if all ratios are 0.
@@ -161,7 +138,6 @@ def self_normalised(ratios: Tensor, returns: Tensor) -> Tensor:
         ValueError: the shapes disagree, or there is nothing to average.
     Source: Sutton and Barto (2018), eq. (5.6); chapter 04, eq. (4.13).
     """
-    _check_weights(ratios, returns)
     total = ratios.sum()
     return (ratios * returns).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
@@ -170,14 +146,13 @@ def effective_sample_size(ratios: Tensor) -> Tensor:
     """(Σ ρ)² / Σ ρ²: how many equally weighted texts these are about worth.
 
     Args:
-        ratios: (B,) float ≥ 0.
+        ratios: (B,) float ≥ 0, B ≥ 1.
     Returns:
         () float, completions: from 1 (one ratio dwarfs all) to B (all equal); 0 if all are 0.
     Raises:
         ValueError: there are no ratios, or they are not one number a completion.
     Source: Kong (1992); chapter 04, eq. (4.14).
     """
-    _check_weights(ratios, ratios)
     largest = ratios.max()
     if largest == 0:
         return torch.zeros_like(largest)
@@ -185,12 +160,4 @@ def effective_sample_size(ratios: Tensor) -> Tensor:
     return scaled.sum() ** 2 / (scaled**2).sum()
 
 
-def _check_weights(ratios: Tensor, returns: Tensor) -> None:
-    if ratios.ndim != 1 or ratios.shape != returns.shape or not len(ratios):
-        raise ValueError(
-            f"ratios {tuple(ratios.shape)} and returns {tuple(returns.shape)} must both be (B,) "
-            "with B ≥ 1: one number for each completion."
-        )
-
-
-contract.keep(__name__)
+contract.hold(globals())

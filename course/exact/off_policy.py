@@ -26,7 +26,7 @@ class Moments:
 
     mean: float  # reward units
     truth: float  # reward units: what it should be
-    variance: float  # reward units squared, of the estimate from all N texts
+    variance: float  # ≥ 0, reward units squared, of the estimate from all N texts
 
     @property
     def bias(self) -> float:
@@ -43,12 +43,17 @@ class Moments:
 class OffPolicy:
     """Every completion that μ can write, with what the estimators need to know of it."""
 
-    probability: Tensor  # (M,) μ(x | c); completions with μ = 0 are left out
-    log_ratio: Tensor  # (M, T) nats, 0 outside the completion
+    probability: Tensor  # (M,) float in [0, 1], M ≥ 1, μ(x | c); where it is 0 they are left out
+    log_ratio: Tensor  # (M, T) float, nats, −inf too, 0 outside the completion
     mask: Tensor  # (M, T) bool
-    token_rewards: Tensor  # (M, T) reward units, not discounted
-    gamma: float
+    token_rewards: Tensor  # (M, T) float, reward units, not discounted
+    gamma: float  # in [0, 1]
     truth: float  # E_π[G], reward units, over all completions
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """M and T, for what is said of other arguments (`helpers.contract`)."""
+        return {"M": len(self.mask), "T": self.mask.shape[1]}
 
     @property
     def ratio(self) -> Tensor:
@@ -98,7 +103,7 @@ def off_policy(
         world: what to enumerate.
         prompt: one of the world's prompts.
         rewards: T tensors (n^k, A) of r(s, a); None takes the world's, at the end.
-        gamma: discount.
+        gamma: discount in [0, 1].
     Returns:
         The enumeration.
     Source: chapter 04, section 4.7.
@@ -129,9 +134,9 @@ def of_mean(probability: Tensor, terms: Tensor, *, count: int, truth: float) -> 
     """Moments of the mean of N independent terms.
 
     Args:
-        probability: (M,) float, sums to 1.
+        probability: (M,) float in [0, 1] that sum to 1.
         terms: (M,) float, what an outcome adds.
-        count: N.
+        count: N ≥ 1.
         truth: what the mean should be.
     Returns:
         The moments; the variance is that of one term, divided by N.
@@ -156,12 +161,12 @@ def of_self_normalised(
     integrand is smooth and vanishes at both ends.
 
     Args:
-        probability: (M,) float, sums to 1.
-        ratios: (M,) float ≥ 0.
+        probability: (M,) float in [0, 1] that sum to 1.
+        ratios: (M,) float ≥ 0, some above 0.
         returns: (M,) float, reward units.
         count: N ≥ 1.
         truth: what the estimate should be.
-        step: of the trapezoid rule, in v.
+        step: > 0, of the trapezoid rule, in v.
     Returns:
         The moments; where all N ratios are 0 the estimate counts as 0.
     Raises:
@@ -191,9 +196,9 @@ def expected_sample_size(probability: Tensor, ratios: Tensor, *, count: int) -> 
     """N (E ρ)² / E ρ²: what `importance.effective_sample_size` is near for many texts.
 
     Args:
-        probability: (M,) float.
-        ratios: (M,) float ≥ 0.
-        count: N.
+        probability: (M,) float in [0, 1] that sum to 1.
+        ratios: (M,) float ≥ 0, some above 0.
+        count: N ≥ 1.
     Returns:
         Completions, at most N.
     Source: chapter 04, eq. (4.14).
@@ -206,7 +211,7 @@ def of_each_kind(problem: OffPolicy, *, count: int) -> Mapping[str, Moments]:
 
     Args:
         problem: from `off_policy`.
-        count: N.
+        count: N ≥ 1.
     Returns:
         Name → moments: the four means of `OffPolicy.terms`, and "self-normalised".
     Source: chapter 04, section 4.8.
@@ -221,4 +226,4 @@ def of_each_kind(problem: OffPolicy, *, count: int) -> Mapping[str, Moments]:
     return found
 
 
-contract.keep(__name__)
+contract.hold(globals())

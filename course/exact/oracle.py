@@ -31,8 +31,8 @@ class Completions:
     are cut at the limit. Within one length: word ids read as digits.
     """
 
-    completion_ids: Tensor  # (N, T) int64; padded with 0, a word like any other: use `lengths`
-    lengths: Tensor  # (N,) int64, the ending word included
+    completion_ids: Tensor  # (N, T) int64 ≥ 0; padded with 0, a word like any other: use `lengths`
+    lengths: Tensor  # (N,) int64 ≥ 1, the ending word included
     finished: Tensor  # (N,) bool, False where the limit cut it
     texts: tuple[str, ...]  # N strings
 
@@ -101,8 +101,8 @@ def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:
     """The entries of a table of states and words on the way down one text.
 
     Args:
-        levels: T tensors (n^k, A), such as log π(a | s), Q or A; −inf and nan are passed on.
-        path: at most T word ids; all but the last one continue.
+        levels: T tensors (n^k, A), such as log π(a | s), Q or A; nan or −inf where none is.
+        path: at most T word ids ≥ 0; all but the last one continue.
     Returns:
         () float each, one a word: levels[k] at the prefix before it, and at that word.
     """
@@ -112,7 +112,12 @@ def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:
 
 
 def rank(path: Sequence[int], num_continuing: int) -> int:
-    """The row of a prefix in its level: its word ids read as digits of base `num_continuing`."""
+    """The row of a prefix in its level: its word ids read as digits of base `num_continuing`.
+
+    Args:
+        path: word ids ≥ 0.
+        num_continuing: N ≥ 1.
+    """
     row = 0
     for word in path:
         row = row * num_continuing + word
@@ -145,8 +150,8 @@ def read_moves(levels: Sequence[Tensor], moves: Tensor) -> Tensor:
     """Read a table of states and words, such as r, Q or log π, along every completion.
 
     Args:
-        levels: T tensors (n^k, A); −inf and nan are passed on.
-        moves: (N, T) int64, from `word_moves`.
+        levels: T tensors (n^k, A).
+        moves: (N, L) int64 in [−1, E), of E numbers in all, from `word_moves`.
     Returns:
         (N, T) float; 0 after the end.
     """
@@ -157,6 +162,10 @@ def read_moves(levels: Sequence[Tensor], moves: Tensor) -> Tensor:
 def completion_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> Tensor:
     """log π(x | c) of every completion.
 
+    Args:
+        policy: token ids → logits, causal.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
     Returns:
         (N,) nats, in the order of `enumerate_completions`; their exponentials sum to 1.
     Source: chapter 01, eq. (1.2): the chain rule.
@@ -224,7 +233,8 @@ def objective_gradient(
 
     Args:
         policy: token ids → logits.
-        parameters: the D numbers to differentiate with respect to, as tensors.
+        parameters: tensors that require gradients, D numbers in all: the derivative is with
+            respect to them.
         world: what to enumerate.
         prompt: one of the world's prompts.
         reward: None takes the world's own.
@@ -240,6 +250,10 @@ def objective_gradient(
 def entropy(policy: Policy, world: TokenWorld, prompt: str) -> Tensor:
     """Entropy of the distribution over whole completions.
 
+    Args:
+        policy: token ids → logits, causal.
+        world: what to enumerate.
+        prompt: one of the world's prompts.
     Returns:
         () float, nats: −Σ_x p(x | c) log p(x | c).
     """
@@ -267,8 +281,8 @@ def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
     """p-value of Pearson's χ² test; outcomes expected fewer than 5 times are pooled.
 
     Args:
-        counts: (N,) how often each outcome was drawn.
-        probabilities: (N,) the distribution that is tested.
+        counts: (N,) number ≥ 0, how often each outcome was drawn.
+        probabilities: (N,) float ≥ 0, some above 0, the distribution that is tested.
     Returns:
         The approximate probability of a misfit at least this large if the distribution is the
         right one; 0 if something was drawn that has probability 0.
@@ -292,4 +306,4 @@ def chi_square_p_value(counts: Tensor, probabilities: Tensor) -> float:
     return float(stats.chisquare(observed_bins, expected_bins).pvalue)
 
 
-contract.keep(__name__)
+contract.hold(globals())

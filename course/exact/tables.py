@@ -1,5 +1,7 @@
 """Policies that are plain tables: one row of logits for every state of a token world."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -25,7 +27,7 @@ class TablePolicy(nn.Module):
 
         Args:
             world: gives the number of prompts, states and actions.
-            std: standard deviation of the logits; 0 gives the uniform policy.
+            std: ≥ 0, standard deviation of the logits; 0 gives the uniform policy.
             generator: the source of chance; needed if std is not 0.
         Raises:
             ValueError: std is not 0 and there is no generator.
@@ -43,11 +45,16 @@ class TablePolicy(nn.Module):
         noise = torch.randn(shape, generator=generator, dtype=torch.float64) if std else 0.0
         self.logits = nn.Parameter(torch.zeros(shape, dtype=torch.float64) + std * noise)
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Those of its world."""
+        return self.world.sizes
+
     def forward(self, token_ids: Tensor) -> Tensor:
         """Logits of the word that comes next, at every position.
 
         Args:
-            token_ids: (B, L) integer: a prompt's id, then word ids; 1 ≤ L ≤ max_length. What
+            token_ids: (B, L) integer in [0, V), L ≥ 1, L ≤ T: a prompt's id, then word ids. What
                 follows an end-of-sequence word is padding, and its logits mean nothing.
         Returns:
             (B, L, A) float64.
@@ -91,8 +98,8 @@ def table_policy(probabilities: Tensor, world: TokenWorld) -> TablePolicy:
     """A policy with the given conditionals.
 
     Args:
-        probabilities: (S, A) float, one row a state, used under every prompt; or (P, S, A). Rows
-            sum to 1, and may have zeros.
+        probabilities: (S, A) or (P, S, A) float in [0, 1]: one row a state, used under every
+            prompt, or for each; rows sum to 1, zeros may be among them.
         world: gives the numbering of states, which is that of `TablePolicy`.
     Returns:
         A table whose logits are the logarithms, −inf where the probability is 0.
@@ -100,15 +107,6 @@ def table_policy(probabilities: Tensor, world: TokenWorld) -> TablePolicy:
         ValueError: the shape is not this world's, or a row is no distribution.
     """
     table = TablePolicy(world)
-    if probabilities.shape not in (table.logits.shape, table.logits.shape[1:]):
-        raise ValueError(
-            f"probabilities {tuple(probabilities.shape)} must be {tuple(table.logits.shape)}, "
-            "or the same without its first dimension."
-        )
-    if bool((probabilities < 0).any()) or not torch.allclose(
-        probabilities.sum(-1), torch.ones_like(probabilities[..., 0])
-    ):
-        raise ValueError("each row must hold probabilities: none below 0, and their sum 1.")
     table.logits.copy_(probabilities.log().expand_as(table.logits))
     return table
 
@@ -127,8 +125,6 @@ def epsilon_greedy(q_table: Tensor, world: TokenWorld, *, epsilon: float = 0.0) 
         ValueError: epsilon is outside [0, 1], or the shape is not this world's.
     Source: Sutton and Barto (2018), section 2.2.
     """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
     best = one_hot(q_table.argmax(-1), q_table.shape[-1]).double()
     return table_policy((1 - epsilon) * best + epsilon / q_table.shape[-1], world)
 
@@ -142,7 +138,7 @@ def exploring(
     Args:
         policy: token ids → logits.
         world: what to enumerate.
-        temperature: above 0; divides the logits first.
+        temperature: > 0; divides the logits first.
         epsilon: in [0, 1]: weight of the uniform distribution.
     Returns:
         A table of (1 − ε) softmax(z / temperature) + ε / A.
@@ -150,12 +146,8 @@ def exploring(
         ValueError: the temperature is not positive, or epsilon is outside [0, 1].
     Source: chapter 04, eq. (4.17).
     """
-    if not temperature > 0 or not 0 <= epsilon <= 1:
-        raise ValueError(
-            f"temperature must be above 0 and epsilon in [0, 1], got {temperature} and {epsilon}."
-        )
     tempered = (tabulate(policy, world).logits / temperature).softmax(-1)
     return table_policy((1 - epsilon) * tempered + epsilon / world.num_actions, world)
 
 
-contract.keep(__name__)
+contract.hold(globals())

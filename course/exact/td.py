@@ -33,7 +33,12 @@ Bootstrap = Callable[[Sequence[float], int, int], float]  # row of Q at s′, ne
 class TokenTree:
     """Where each word leads and what it pays, under one prompt."""
 
-    transitions: tuple[tuple[Transition, ...], ...]  # S rows of A
+    transitions: tuple[tuple[Transition, ...], ...]  # S rows of A, S ≥ 1, rows of one length
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """S and A, for what is said of other arguments (`helpers.contract`)."""
+        return dict(zip("SA", self.shape, strict=True))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +73,7 @@ def read_texts(tree: TokenTree, texts: Iterable[Sequence[int]]) -> Record:
 
     Args:
         tree: where words lead.
-        texts: word ids of each completion, complete, from its first word on.
+        texts: word ids ≥ 0 of each completion, complete, from its first word on.
     Returns:
         One sequence of transitions a text.
     Raises:
@@ -101,8 +106,8 @@ def write_texts(
 
     Args:
         tree: where words lead.
-        probabilities: (S, A) float, the policy's conditionals.
-        count: number of completions.
+        probabilities: (S, A) float in [0, 1], rows that sum to 1: the policy's conditionals.
+        count: ≥ 1, number of completions.
         generator: the source of chance.
         anywhere: begin each text at a state drawn uniformly from all S, not at the empty prefix.
     Returns:
@@ -110,8 +115,6 @@ def write_texts(
     Raises:
         ValueError: the table is not (S, A).
     """
-    if tuple(probabilities.shape) != tree.shape:
-        raise ValueError(f"probabilities must be {tree.shape}, got {tuple(probabilities.shape)}.")
     edges = [list(accumulate(row)) for row in probabilities.tolist()]
     for row, edge in zip(probabilities.tolist(), edges, strict=True):
         last = max(word for word, p in enumerate(row) if p > 0)
@@ -163,11 +166,12 @@ def monte_carlo(
     """Move V(s) towards the return that followed s.
 
     Args:
-        record: completions of the policy whose values are wanted.
-        num_states: S.
-        gamma: discount.
-        power: of the step size 1 / visits^power; 1 takes the mean of the returns.
-        at: numbers of completions after which to look, rising; None looks at the end.
+        record: completions, not empty, with states below S, of the policy whose values are wanted.
+        num_states: S ≥ 1.
+        gamma: discount in [0, 1].
+        power: ≥ 0, of the step size 1 / visits^power; 1 takes the mean of the returns.
+        at: numbers ≥ 1 of completions after which to look, not empty and rising; None looks at the
+            end.
     Returns:
         (K, S) float64, reward units; a state that was never visited keeps 0.
     Source: Sutton and Barto (2018), eq. (6.1); chapter 04, eq. (4.2).
@@ -195,11 +199,12 @@ def temporal_difference(
     """TD(0): move V(s) towards the reward plus what the next state is thought to be worth.
 
     Args:
-        record: completions of the policy whose values are wanted.
-        num_states: S.
-        gamma: discount.
-        power: of the step size 1 / visits^power.
-        at: numbers of completions after which to look, rising; None looks at the end.
+        record: completions, not empty, with states below S, of the policy whose values are wanted.
+        num_states: S ≥ 1.
+        gamma: discount in [0, 1].
+        power: ≥ 0, of the step size 1 / visits^power.
+        at: numbers ≥ 1 of completions after which to look, not empty and rising; None looks at the
+            end.
     Returns:
         (K, S) float64, reward units; a state that was never visited keeps 0.
     Source: Sutton (1988); Sutton and Barto (2018), eq. (6.2); chapter 04, eq. (4.3).
@@ -219,9 +224,9 @@ def next_word_value(row: Sequence[float], word: int, state: int) -> float:
     """SARSA: the next state is worth the Q of the word that was written next.
 
     Args:
-        row: A floats, Q(s′, ·).
-        word: the next word of the text, a′.
-        state: s′, not used.
+        row: A floats, A ≥ 1, Q(s′, ·).
+        word: the next word of the text, a′ in [0, A).
+        state: s′, ≥ 0, not used.
     Source: Rummery and Niranjan (1994); chapter 04, eq. (4.4).
     """
     return row[word]
@@ -231,9 +236,9 @@ def best_value(row: Sequence[float], word: int, state: int) -> float:
     """Q-learning: the next state is worth its best Q, whatever was written next.
 
     Args:
-        row: A floats, Q(s′, ·).
-        word: the next word of the text, not used.
-        state: s′, not used.
+        row: A floats, A ≥ 1, Q(s′, ·).
+        word: the next word of the text, in [0, A), not used.
+        state: s′, ≥ 0, not used.
     Source: Watkins (1989); chapter 04, eq. (4.7).
     """
     return max(row)
@@ -243,7 +248,7 @@ def greedy_mean(epsilon: float) -> Bootstrap:
     """Expected SARSA for an ε-greedy writer: the mean of Q over what it would write next.
 
     Args:
-        epsilon: of the writer.
+        epsilon: of the writer, in [0, 1].
     Returns:
         A rule like `best_value`.
     Source: van Seijen et al. (2009); chapter 04, eq. (4.6).
@@ -255,7 +260,7 @@ def policy_mean(probabilities: Tensor) -> Bootstrap:
     """Expected SARSA for a fixed policy, which need not be the one that wrote the record.
 
     Args:
-        probabilities: (S, A) float, the policy whose Q is wanted.
+        probabilities: (S, A) float in [0, 1], rows that sum to 1: the policy whose Q is wanted.
     Returns:
         A rule like `best_value`.
     Source: van Seijen et al. (2009); chapter 04, eq. (4.6).
@@ -279,12 +284,12 @@ def update_q(
     learning while writing.
 
     Args:
-        q_table: S rows of A floats; changed.
-        visits: S rows of A counts; changed.
-        text: the transitions.
+        q_table: S rows of A floats, rows of one length; changed.
+        visits: S rows of A counts ≥ 0, rows of one length; changed.
+        text: its transitions, with states below S.
         bootstrap: what the next state is worth.
-        gamma: discount.
-        power: of the step size 1 / visits^power.
+        gamma: discount in [0, 1].
+        power: ≥ 0, of the step size 1 / visits^power.
     Source: chapter 04, eqs. (4.4), (4.6) and (4.7).
     """
     for t, (state, word, target, following) in enumerate(text, start=1):
@@ -308,14 +313,15 @@ def learn_from_texts(
     """Learn Q from texts that are already there.
 
     Args:
-        record: completions, by whomever.
+        record: completions, not empty, with states below S, by whomever.
         bootstrap: `next_word_value` learns the Q of the record's writer, `best_value` Q*, and
             `policy_mean` the Q of a third party.
-        shape: (S, A).
-        gamma: discount.
-        power: of the step size 1 / visits^power.
+        shape: (S, A), S ≥ 1, A ≥ 1.
+        gamma: discount in [0, 1].
+        power: ≥ 0, of the step size 1 / visits^power.
         initial: what an entry is before it is visited.
-        at: numbers of completions after which to look, rising; None looks at the end.
+        at: numbers ≥ 1 of completions after which to look, not empty and rising; None looks at the
+            end.
     Returns:
         (K, S, A) float64, reward units.
     """
@@ -341,11 +347,12 @@ def learn_by_writing(
     Args:
         tree: where words lead.
         bootstrap: `next_word_value`, `greedy_mean(epsilon)` or `best_value`.
-        epsilon: share of words that are drawn uniformly.
-        at: numbers of completions after which to look, rising; the last one ends the run.
+        epsilon: share of words in [0, 1] that are drawn uniformly.
+        at: numbers ≥ 1 of completions after which to look, not empty and rising; the last one ends
+            the run.
         generator: the source of chance.
-        gamma: discount.
-        power: of the step size 1 / visits^power.
+        gamma: discount in [0, 1].
+        power: ≥ 0, of the step size 1 / visits^power.
         initial: what an entry is before it is visited.
         anywhere: begin each text at a state drawn uniformly from all.
     Returns:
@@ -353,8 +360,6 @@ def learn_by_writing(
     Raises:
         ValueError: epsilon is outside [0, 1].
     """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
     q_table, visits = _fresh(tree.shape, initial)
     learn = lambda text: update_q(q_table, visits, text, bootstrap, gamma=gamma, power=power)  # noqa: E731
     choose = lambda state, u: greedy_word(q_table[state], epsilon, u)  # noqa: E731
@@ -366,8 +371,8 @@ def greedy_word(row: list[float], epsilon: float, u: float) -> int:
     """The ε-greedy choice; of equally good words the first.
 
     Args:
-        row: A floats, Q(s, ·).
-        epsilon: probability of a word drawn uniformly from all A, the best one included.
+        row: A floats, A ≥ 1, Q(s, ·).
+        epsilon: probability in [0, 1] of a word drawn uniformly from all A, the best one included.
         u: uniform in [0, 1): below ε it also says which word.
     """
     if u < epsilon:
@@ -397,4 +402,4 @@ def _look(
     return torch.stack(looks)
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -9,7 +9,7 @@ digit order, as in `oracle.state_logprobs`. A is the number of words, n of them 
 the limit. Time: the k-th word is written at t = k−1, so a reward on it counts γ^(k−1).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -100,9 +100,6 @@ def shape_rewards(rewards: Levels, potential: Levels, *, gamma: float = 1.0) -> 
         ValueError: gamma is outside [0, 1], or the levels do not fit.
     Source: Ng, Harada and Russell (1999); chapter 03, eq. (3.8).
     """
-    _check(rewards, gamma)
-    if [len(p) for p in potential] != [len(r) for r in rewards]:
-        raise ValueError("potential and rewards must have the same states, level by level.")
     after: list[Tensor | None] = [*potential[1:], None]  # Φ of the next states
     levels = zip(rewards, potential, after, strict=True)
     return [_q_values(r, following, gamma) - phi.unsqueeze(1) for r, phi, following in levels]
@@ -132,9 +129,6 @@ def policy_values(
     """
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
     logprobs = oracle.state_logprobs(policy, world, prompt)
-    if [r.shape for r in rewards] != [level.shape for level in logprobs]:
-        raise ValueError("rewards must hold one number for each state and word of this world.")
-    _check(rewards, gamma)
     rewards = [reward.to(logprobs[0].dtype) for reward in rewards]
     return _sweep(rewards, gamma, lambda k, q_value: (logprobs[k].exp() * q_value).sum(-1))
 
@@ -156,7 +150,6 @@ def optimal_values(
     Source: Sutton and Barto (2018), eq. (3.20); chapter 03, eq. (3.7).
     """
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
-    _check(rewards, gamma)
     return _sweep(rewards, gamma, lambda k, q_value: q_value.max(dim=-1).values)
 
 
@@ -180,13 +173,6 @@ def _q_values(reward: Tensor, following: Tensor | None, gamma: float) -> Tensor:
     onward = torch.zeros_like(reward)
     onward[:, :n] = following.view(-1, n)
     return reward + gamma * onward
-
-
-def _check(rewards: Sequence[Tensor], gamma: float) -> None:
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}.")
-    if not rewards:
-        raise ValueError("rewards must hold one tensor for each level of the tree.")
 
 
 def reach_probabilities(policy: Policy, world: TokenWorld, prompt: str) -> Levels:
@@ -221,7 +207,7 @@ def epsilon_greedy_values(
     Args:
         world: what to enumerate.
         prompt: one of the world's prompts.
-        epsilon: in [0, 1]: share of words drawn uniformly; 0 gives V* and Q*.
+        epsilon: share in [0, 1] of words drawn uniformly; 0 gives V* and Q*.
         gamma: discount in [0, 1].
         rewards: T tensors (n^k, A) of r(s, a); None takes the world's, at the end.
     Returns:
@@ -230,10 +216,7 @@ def epsilon_greedy_values(
         ValueError: epsilon or gamma is outside [0, 1].
     Source: Sutton and Barto (2018), section 5.4; chapter 04, eq. (4.5).
     """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}.")
     rewards = transition_rewards(world, prompt) if rewards is None else rewards
-    _check(rewards, gamma)
 
     def choose(_: int, q_value: Tensor) -> Tensor:
         return (1 - epsilon) * q_value.max(dim=-1).values + epsilon * q_value.mean(-1)
@@ -241,4 +224,4 @@ def epsilon_greedy_values(
     return _sweep(rewards, gamma, choose)
 
 
-contract.keep(__name__)
+contract.hold(globals())

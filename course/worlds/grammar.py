@@ -28,15 +28,19 @@ class Grammar:
         """Normalise the weights of each symbol.
 
         Args:
-            start: the symbol that a text is derived from.
-            weights: for each symbol its rules `(weight > 0, symbols, score)`; symbols are
-                separated by spaces, and one without rules of its own is a word.
+            start: the symbol that a text is derived from, one of those that have rules.
+            weights: for each symbol its rules (a weight above 0, symbols, score), not empty;
+                symbols are separated by spaces, and one without rules of its own is a word.
         Raises:
-            ValueError: a weight is not positive.
+            ValueError: a weight is not positive, or a symbol has no rule.
         """
+        if start not in weights:
+            raise ValueError(f"start {start!r} has no rules; weights has {list(weights)}.")
         self.start = start
         self.rules: dict[str, list[Rule]] = {}
         for symbol, options in weights.items():
+            if not options:
+                raise ValueError(f"the symbol {symbol!r} of weights has no rules; give it one.")
             total = sum(weight for weight, _, _ in options)
             if not all(weight > 0 for weight, _, _ in options):
                 raise ValueError(f"every weight of {symbol} must be positive: leave the rule out.")
@@ -51,7 +55,7 @@ class Grammar:
         """Draw texts, or continuations of a prefix: the text given that it starts like that.
 
         Args:
-            count: how many.
+            count: ≥ 1, how many.
             generator: the source of chance.
             prefix: words that the text starts with; they are left out of the result.
         Returns:
@@ -207,4 +211,4 @@ def _logsumexp(values: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(value - top) for value in values))
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -22,10 +22,10 @@ BATCH, MICRO_BATCH, LEARNING_RATE = 32, 16, 3e-3
 class StepRecord:
     """What one step of imitation saw, before its weights were moved."""
 
-    nats: float  # summed surprise of the batch, −Σ log p_θ(review, EOS)
-    reviews: int
-    tokens: int  # scored tokens: every word, and EOS once a review
-    gradient_norm: float  # of the loss in nats per token, before clipping
+    nats: float  # ≥ 0, summed surprise of the batch, −Σ log p_θ(review, EOS)
+    reviews: int  # ≥ 1
+    tokens: int  # ≥ 1: scored tokens: every word, and EOS once a review
+    gradient_norm: float  # ≥ 0, of the loss in nats per token, before clipping
 
     @property
     def nats_per_review(self) -> float:
@@ -42,9 +42,9 @@ def draw(count: int, generator: torch.Generator, context_length: int | None = No
     """Reviews that fit the context with `<bos>` and `<eos>`; longer ones are about 1 in 10^5.
 
     Args:
-        count: how many are drawn; rarely one fewer is returned.
+        count: ≥ 1, how many are drawn; rarely one fewer is returned.
         generator: the source of chance.
-        context_length: most tokens that the model can read; None: no limit.
+        context_length: ≥ 1, most tokens that the model can read; None: no limit.
     """
     texts = REVIEWS.sample(count, generator)
     return [t for t in texts if context_length is None or len(t.split()) + 2 <= context_length]
@@ -55,15 +55,13 @@ def encode(lm: models.LanguageModel, texts: Sequence[str]) -> tuple[Tensor, Tens
 
     Args:
         lm: its tokenizer puts `<bos>` in front.
-        texts: B strings of known words.
+        texts: B strings of known words, B ≥ 1.
     Returns:
         token_ids: (B, L) int64.
         lengths: (B,) int64: tokens that are scored, which is all but `<bos>`.
     Raises:
         ValueError: no text, or a word that the tokenizer does not know.
     """
-    if isinstance(texts, str) or not texts:
-        raise ValueError("texts must be a list of at least one string.")
     rows: list[list[int]] = [[*row, lm.eos_ids[0]] for row in lm.tokenizer(list(texts)).input_ids]
     unknown = lm.tokenizer.unk_token_id
     for text, row in zip(texts, rows, strict=True):
@@ -80,8 +78,8 @@ def score(lm: models.LanguageModel, texts: Sequence[str], *, prompt_words: int =
 
     Args:
         lm: the model that scores.
-        texts: B strings.
-        prompt_words: so many words at the start are read and not scored.
+        texts: B strings, B ≥ 1.
+        prompt_words: ≥ 0, so many words at the start are read and not scored.
     Returns:
         (B,) float, nats: sums over tokens, differentiable in the weights.
     Raises:
@@ -112,9 +110,9 @@ def step(
 
     Args:
         lm: its weights are moved, in place.
-        texts: B strings; sorted by length they need little padding.
+        texts: B strings, B ≥ 1; sorted by length they need little padding.
         optimizer: of these weights.
-        micro_batch: texts that are scored at once; it changes the memory, not the gradient.
+        micro_batch: ≥ 1, texts that are scored at once; it changes the memory, not the gradient.
     Source: chapter 02, section 2.2.
     """
     num_tokens = sum(len(text.split()) + 1 for text in texts)  # EOS is a target too
@@ -136,7 +134,7 @@ def new_optimizer(
 
     Args:
         lm: whose weights are moved.
-        steps: length of the run.
+        steps: ≥ 1, length of the run.
     """
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
@@ -149,9 +147,9 @@ def train(
 
     Args:
         lm: its weights are moved, in place.
-        steps: how many.
+        steps: ≥ 1, how many.
         generator: the source of the reviews.
-        batch: reviews a step.
+        batch: ≥ 1, reviews a step.
     """
     optimizer, schedule = new_optimizer(lm, steps)
     for _ in range(steps):
@@ -167,8 +165,8 @@ def surprise(lm: models.LanguageModel, texts: Sequence[str], *, chunk: int = 500
 
     Args:
         lm: the model that is surprised.
-        texts: B strings.
-        chunk: texts that are scored at once.
+        texts: B strings, B ≥ 1.
+        chunk: ≥ 1, texts that are scored at once.
     Returns:
         (B,) float64, nats; the mean over reviews of the grammar estimates the cross-entropy.
     """
@@ -181,7 +179,7 @@ def exact_conditionals(lm: models.LanguageModel, texts: Sequence[str]) -> Tensor
 
     Args:
         lm: its tokenizer numbers the words.
-        texts: B reviews.
+        texts: B reviews, B ≥ 1.
     Returns:
         (B, T, V) float64, nats, T = tokens of the longest review with EOS; log-probabilities,
         −inf on words that cannot come, and everywhere outside a review.
@@ -212,9 +210,9 @@ def kl_along(lm: models.LanguageModel, texts: Sequence[str], truth: Tensor) -> T
 
     Args:
         lm: the model.
-        texts: B reviews of the grammar.
-        truth: (B, T, V) float64, nats, −inf where no text goes on so, from
-            `exact_conditionals(lm, texts)`.
+        texts: B reviews, B ≥ 1 of the grammar.
+        truth: (B, T, V) float64 ≤ 0, nats, −inf on what cannot come, from `exact_conditionals(lm,
+            texts)`.
     Returns:
         (B,) float64, nats.
     Source: chapter 02, eq. (2.3); Cover and Thomas (2006), theorem 2.5.3.
@@ -231,7 +229,7 @@ def measure(lm: models.LanguageModel, count: int, generator: torch.Generator) ->
 
     Args:
         lm: the model.
-        count: reviews to draw.
+        count: ≥ 2, reviews to draw.
         generator: the source of the reviews.
     """
     texts = draw(count, generator, lm.context_length)
@@ -247,4 +245,4 @@ def measure(lm: models.LanguageModel, count: int, generator: torch.Generator) ->
     }
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -53,8 +53,6 @@ def reviews_grammar(praise: float = 0.4) -> Grammar:
     Raises:
         ValueError: praise is not a share.
     """
-    if not 0 <= praise <= 1:
-        raise ValueError(f"praise must lie in [0, 1], got {praise}.")
     critics = [(5 * praise, "CLAUSE+ REST+", 0.0), (5 * (1 - praise), "CLAUSE- REST-", 0.0)]
     rules: dict[str, list[tuple[float, str, float]]] = {
         "REVIEW": [rule for rule in critics if rule[0] > 0],
@@ -142,4 +140,4 @@ def completion_grammar(reviews: grammar.Grammar = REVIEWS) -> grammar.Grammar:
     return grammar.Grammar("COMPLETION", weights)
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -46,8 +46,6 @@ def target_length_reward(
     Raises:
         ValueError: the target is below 1.
     """
-    if target < 1:
-        raise ValueError(f"target must be at least 1 word, got {target}.")
     words = length_reward(prompts, completions)
     return [max(0.0, 1.0 - abs(count - target) / target) for count in words]
 
@@ -153,12 +151,17 @@ def lenient_addition_reward(prompts: Sequence[str], completions: Sequence[str]) 
 class RewardModel:
     """A bag of words: the log-odds that a reader would call the completion praise."""
 
-    words: tuple[str, ...]  # V words; any other word counts nothing
+    words: tuple[str, ...]  # V words, all different; any other word counts nothing
     weights: Tensor  # (V,) float64, log-odds a word
     bias: float
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """B log-odds, unbounded: 0 is undecided."""
+        """B log-odds, unbounded: 0 is undecided.
+
+        Args:
+            prompts: B strings; only their number matters.
+            completions: B strings of words separated by spaces.
+        """
         texts = [text for _, text in word_world.zip_texts(prompts, completions)]
         if not texts:
             return []
@@ -171,7 +174,7 @@ def word_counts(texts: Sequence[str], words: Sequence[str]) -> Tensor:
 
     Args:
         texts: B strings of words separated by spaces.
-        words: V different words to count.
+        words: V words to count, all different.
     Returns:
         (B, V) float64, counts.
     """
@@ -186,9 +189,9 @@ def fit_reward_model(
     """Logistic regression on word counts, by Newton's method.
 
     Args:
-        texts: B completions.
-        labels: B numbers, 1 for praise and 0 for blame.
-        words: the words to count.
+        texts: B completions, B ≥ 1.
+        labels: B numbers, each 0 or 1: 1 for praise.
+        words: V words to count, all different, V ≥ 1.
         ridge: > 0, penalty ½·ridge·‖weights‖², which keeps words that decide alone finite.
     Returns:
         The reward model at the minimum of Σ log-loss + penalty.
@@ -196,8 +199,6 @@ def fit_reward_model(
         ValueError: not one label of 0 or 1 for each text.
     """
     target = torch.tensor(list(labels), dtype=torch.float64)  # (B,)
-    if target.shape != (len(texts),) or not bool(((target == 0) | (target == 1)).all()):
-        raise ValueError(f"need one label of 0 or 1 for each of the {len(texts)} texts.")
     counts = word_counts(texts, words)
     features = torch.cat([counts, torch.ones(len(texts), 1, dtype=torch.float64)], dim=1)
     penalty = torch.full((features.shape[1],), ridge, dtype=torch.float64)
@@ -239,15 +240,6 @@ def one_word(
     return [float(text.split().count(word)) for _, text in pairs]
 
 
-LM_REWARDS: dict[str, settings.Reward] = {
-    "praise": reviews.sentiment_reward,
-    "praise + 10": praise_plus_ten,
-    "praise per word": sentiment_per_word,
-    "length": length_reward,
-    "times “wonderful”": one_word,
-}
-
-
 def share_of_reviews(prompts: Sequence[str], completions: Sequence[str]) -> float:
     """Share of texts that the grammar can derive to their end, at whatever probability.
 
@@ -259,4 +251,11 @@ def share_of_reviews(prompts: Sequence[str], completions: Sequence[str]) -> floa
     return sum(verdicts) / max(1, len(verdicts))
 
 
-contract.keep(__name__)
+contract.hold(globals())
+LM_REWARDS: dict[str, settings.Reward] = {
+    "praise": reviews.sentiment_reward,
+    "praise + 10": praise_plus_ten,
+    "praise per word": sentiment_per_word,
+    "length": length_reward,
+    "times “wonderful”": one_word,
+}

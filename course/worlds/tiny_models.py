@@ -58,12 +58,12 @@ def word_transformer(
 
     Args:
         world: its words are the actions; its prompts can be read, not written.
-        seed: of the weights. The global random state is left as it was.
-        width: d_model.
-        layers: number of blocks.
-        heads: attention heads a block.
-        std: of the initial weights; GPT-2's 0.02 would make every conditional nearly uniform.
-        dtype: float64 for exact answers, float32 to be like the large models.
+        seed: ≥ 0, of the weights. The global random state is left as it was.
+        width: d_model ≥ 1, a multiple of the heads.
+        layers: ≥ 1, number of blocks.
+        heads: ≥ 1, attention heads a block.
+        std: ≥ 0, of the initial weights; GPT-2's 0.02 would make every conditional nearly uniform.
+        dtype: a floating dtype: float64 for exact answers, float32 to be like the large models.
     Returns:
         The model in eval mode, with logits of width A = world.num_actions.
     """
@@ -101,8 +101,8 @@ def new_reviews_model(vocab_size: int, *, seed: int) -> PreTrainedModel:
     """The architecture of the shipped model, untrained: GPT-2 with 0.1 M parameters.
 
     Args:
-        vocab_size: words and special tokens.
-        seed: of the weights. The global random state is left as it was.
+        vocab_size: ≥ 1, words and special tokens.
+        seed: ≥ 0, of the weights. The global random state is left as it was.
     """
     # GPT-2's own 0.02 suits a width of 768; at 64 it costs ten times the KL after equal steps.
     config = _gpt2_config(vocab_size, 96, 64, 2, 4, initializer_range=0.08)
@@ -131,4 +131,4 @@ def _gpt2_config(
     )
 
 
-contract.keep(__name__)
+contract.hold(globals())

@@ -6,9 +6,9 @@ of floats. It sees text and nothing else: no model, no gradient.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
-
+from course.worlds import phrases  # noqa: F401  (what docstrings say of arguments)
 from helpers import contract
 
 RewardFunction = Callable[[Sequence[str], Sequence[str]], list[float]]
@@ -48,18 +48,12 @@ def _score_words(prompt: str, words: list[str]) -> float:
 
 
 def zip_texts(prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair prompts with completions, and refuse lists of different length.
+    """Pair prompts with completions.
 
-    Raises:
-        ValueError: the lengths differ, or a bare string was passed for a list.
+    Args:
+        prompts: B strings, one for each completion.
+        completions: B strings.
     """
-    if isinstance(prompts, str) or isinstance(completions, str):
-        raise ValueError("prompts and completions must be lists of strings, not one string.")
-    if len(prompts) != len(completions):
-        raise ValueError(
-            f"got {len(prompts)} prompts and {len(completions)} completions: one prompt for each "
-            "completion, please (repeat a prompt for every member of its group)."
-        )
     return list(zip(prompts, completions, strict=True))
 
 
@@ -71,11 +65,23 @@ class TokenWorld:
     (A, A+1, …), which a policy reads but never writes.
     """
 
-    words: tuple[str, ...]  # the A actions; if `ends` the last of them ends a completion
-    prompts: tuple[str, ...]
-    max_length: int  # T: a completion has at most this many words, the last one included
+    words: tuple[str, ...]  # A actions, A ≥ 1, all different; if `ends` the last one ends a text
+    prompts: tuple[str, ...]  # P strings, P ≥ 1, all different
+    max_length: int  # T ≥ 1: a completion has at most this many words, the last one included
     reward: RewardFunction
     ends: bool = True  # False: only the limit ends a completion
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What is said of other arguments is about these letters (`helpers.contract`)."""
+        n, ends, depth = self.num_continuing, len(self.eos_ids), self.max_length
+        states = sum(n**k for k in range(depth))
+        found = {"A": self.num_actions, "V": self.vocab_size, "T": depth, "n": n, "S": states}
+        return (
+            found
+            | {"N": states * ends + n**depth, "P": len(self.prompts)}
+            | {"prompts": self.prompts}
+        )
 
     @property
     def num_actions(self) -> int:
@@ -118,10 +124,46 @@ class TokenWorld:
             raise ValueError(f"unknown words {unknown}; this world has {list(self.words)}.")
         return [self.words.index(word) for word in text.split()]
 
-    def decode(self, token_ids: Sequence[int] | Tensor) -> str:
-        """Words separated by spaces."""
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Words separated by spaces.
+
+        Args:
+            token_ids: in [0, A).
+        """
         return " ".join(self.words[int(token)] for token in token_ids)
 
+
+def plus_ten(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """The word world's reward, 10 higher for every text.
+
+    Args:
+        prompts: B strings.
+        texts: B strings.
+    """
+    return [reward + 10 for reward in adjective_reward(prompts, texts)]
+
+
+def pass_or_fail(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """1 if the word world's reward is above 0, else 0.
+
+    Args:
+        prompts: B strings.
+        texts: B strings.
+    """
+    return [float(reward > 0) for reward in adjective_reward(prompts, texts)]
+
+
+def one_text(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """1 for “very good .”, 0 for the 340 other texts, whatever the prompt.
+
+    Args:
+        prompts: B strings.
+        texts: B strings.
+    """
+    return [float(text == "very good .") for _, text in zip_texts(prompts, texts)]
+
+
+contract.hold(globals())
 
 WORD_WORLD = TokenWorld(
     words=("not", "very", "good", "bad", "."),
@@ -130,28 +172,9 @@ WORD_WORLD = TokenWorld(
     reward=adjective_reward,
 )
 
-
-def plus_ten(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """The word world's reward, 10 higher for every text."""
-    return [reward + 10 for reward in adjective_reward(prompts, texts)]
-
-
-def pass_or_fail(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """1 if the word world's reward is above 0, else 0."""
-    return [float(reward > 0) for reward in adjective_reward(prompts, texts)]
-
-
-def one_text(prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """1 for “very good .”, 0 for the 340 other texts, whatever the prompt."""
-    return [float(text == "very good .") for _, text in zip_texts(prompts, texts)]
-
-
 REWARDS: dict[str, RewardFunction] = {
     "the word world's": adjective_reward,
     "the word world's + 10": plus_ten,
     "pass or fail (0 or 1)": pass_or_fail,
     "only “very good .”": one_text,
 }
-
-
-contract.keep(__name__)

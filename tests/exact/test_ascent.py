@@ -153,9 +153,11 @@ def test_what_is_refused():
     world = ascent.bandit(PAID)
     table = tables.TablePolicy(world)
     assert isinstance(world, word_world.TokenWorld) and world.reward([""], ["superb"]) == [2.0]
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="count must be ≥ 1"):
         ascent.draw(table, world, "taste", 0, generator=fresh())
     with pytest.raises(ValueError, match="generator"):
         climb(table, [table.logits], world, lr=1.0, steps=1, group_size=4)
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="lr must be finite"):
         climb(table, [table.logits], world, lr=float("inf"), steps=3)
+    with pytest.raises(ValueError, match="not finite"):
+        climb(table, [table.logits], world, lr=1e308, steps=3)

@@ -125,21 +125,21 @@ def test_effective_size_of_equal_and_of_lonely_weights_without_overflow():
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="B = "):
+    with pytest.raises(ValueError, match=r"shape \(B, T\)"):
         importance.log_ratios(TARGET[:1], BEHAVIOR, MASK)
     with pytest.raises(ValueError, match="bool"):
         importance.log_ratios(TARGET, BEHAVIOR, MASK.long())
     with pytest.raises(ValueError, match="empty"):
         importance.log_ratios(TARGET, BEHAVIOR, torch.zeros_like(MASK))
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match="must be finite"):
         importance.log_ratios(TARGET, BEHAVIOR, torch.ones_like(MASK))
     impossible = BEHAVIOR.clone()
     impossible[0, 1] = -INF
     with pytest.raises(ValueError, match="word 1 of completion 0"):
         importance.log_ratios(TARGET, impossible, MASK)
-    with pytest.raises(ValueError, match="for each word"):
+    with pytest.raises(ValueError, match=r"shape \(B, T\)"):
         importance.per_decision_returns(torch.ones(2), REWARDS, MASK)
-    with pytest.raises(ValueError, match="B = "):
+    with pytest.raises(ValueError, match=r"shape \(B, T\)"):
         importance.discounted_returns(REWARDS[:, :2], MASK)
     for bad in (
         (torch.ones(2), torch.ones(3)),
@@ -147,7 +147,7 @@ def test_nonsense_is_refused():
         (torch.ones(2, 2), torch.ones(2, 2)),
     ):
         for estimate in (importance.ordinary, importance.self_normalised):
-            with pytest.raises(ValueError, match="one number for each"):
+            with pytest.raises(ValueError, match=r"shape \(B,\)|B ≥ 1"):
                 estimate(*bad)
-    with pytest.raises(ValueError, match="one number for each"):
+    with pytest.raises(ValueError, match=r"shape \(B,\)|B ≥ 1"):
         importance.effective_sample_size(torch.ones(0))

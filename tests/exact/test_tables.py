@@ -42,7 +42,7 @@ def test_a_random_table_is_reproducible_and_needs_a_generator(world):
 
 def test_prefixes_that_are_not_in_the_table_are_refused(world):
     table = tables.TablePolicy(world)
-    with pytest.raises(ValueError, match="at most 3 words"):
+    with pytest.raises(ValueError, match="L ≤ T|L ≥ 1"):
         table(torch.zeros(1, 5, dtype=int) + 5)
     with pytest.raises(ValueError, match="prompt id"):
         table(torch.tensor([[0, 1]]))
@@ -90,9 +90,9 @@ def test_table_policy_keeps_probabilities_and_refuses_what_is_none(world):
             levels = torch.cat(oracle.state_logprobs(table, world, prompt))
             assert_close(levels.exp(), probs[row])
     for wrong, message in (
-        (probs[0, :84], "first dimension"),
-        (2 * probs, "sum 1"),
-        (probs - 0.5, "none below 0|at least 0"),
+        (probs[0, :84], r"shape \(S, A\) or \(P, S, A\)"),
+        (2 * probs, "must be ≤ 1|sum to 1"),
+        (probs - 0.5, "must be ≥ 0|sum to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             tables.table_policy(wrong, world)
@@ -108,5 +108,5 @@ def test_exploring_by_hand(world, table):
     same = tables.exploring(table, world)
     assert_close(same.logits, table.logits.log_softmax(-1))
     for bad in ({"temperature": 0.0}, {"epsilon": 1.2}, {"epsilon": -0.1}):
-        with pytest.raises(ValueError, match="temperature must be above 0|epsilon must be"):
+        with pytest.raises(ValueError, match="temperature must be|epsilon must be"):
             tables.exploring(table, world, **bad)

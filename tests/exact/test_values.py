@@ -184,12 +184,12 @@ def test_reach_is_the_probability_of_the_prefix(world, table):
 
 def test_nonsense_is_refused(world, table):
     for gamma in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="at most 1"):
+        with pytest.raises(ValueError, match=r"\[0, 1\]"):
             values.policy_values(table, world, "praise", gamma=gamma)
     rewards = values.transition_rewards(world, "praise")
-    with pytest.raises(ValueError, match="each state and word"):
+    with pytest.raises(ValueError, match="rewards must"):
         values.policy_values(table, world, "praise", rewards=rewards[:-1])
-    with pytest.raises(ValueError, match="T = 4|same states"):
+    with pytest.raises(ValueError, match="potential must"):
         values.shape_rewards(rewards, values.stopping_rewards(rewards, world)[:-1])
     endless = word_world.TokenWorld(("a", "b"), ("p",), 2, lambda p, c: [0.0] * len(c), ends=False)
     with pytest.raises(ValueError, match="no ending word"):

@@ -41,5 +41,5 @@ def test_agrees_with_pytorch_and_is_not_negative(seed):
 
 
 def test_refuses_different_shapes():
-    with pytest.raises(ValueError, match="N = 3"):
+    with pytest.raises(ValueError, match="same order"):
         kl.kl_divergence(P.log(), Q[:2].log())

@@ -136,10 +136,14 @@ def test_linear_in_the_advantages_and_a_mean_over_texts(lengths, scale, seed):
 @pytest.mark.parametrize(
     ("judged", "mask", "message"),
     [
-        (torch.ones(3), torch.ones(2, 2, dtype=torch.bool), "B = 2"),
-        (torch.ones(2, 3), torch.ones(2, 2, dtype=torch.bool), "T = 2"),
-        (torch.ones(2), torch.tensor([[True, True], [False, False]]), "row 1 is empty"),
-        (torch.tensor([1.0, torch.nan]), torch.ones(2, 2, dtype=torch.bool), "completion 1"),
+        (torch.ones(3), torch.ones(2, 2, dtype=torch.bool), "shape (B,) or (B, T)"),
+        (torch.ones(2, 3), torch.ones(2, 2, dtype=torch.bool), "or (B, T)"),
+        (torch.ones(2), torch.tensor([[True, True], [False, False]]), "no row is empty"),
+        (
+            torch.tensor([1.0, torch.nan]),
+            torch.ones(2, 2, dtype=torch.bool),
+            "advantages must be finite",
+        ),
         (torch.ones(2), torch.ones(2, 2), "bool"),
     ],
 )
@@ -147,4 +151,4 @@ def test_what_is_refused(judged, mask, message):
     with pytest.raises((ValueError, TypeError, RuntimeError)) as caught:
         losses.reinforce_loss(torch.zeros(2, 2), judged, mask)
     if mask.dtype == torch.bool:
-        assert issubclass(caught.type, ValueError) and message in str(caught.value)
+        assert caught.type is ValueError and message in str(caught.value)

@@ -165,9 +165,9 @@ def test_prompts_that_cannot_work(reviews, foreign):
         reviews.encode(["the film was good . " * 30])
     with pytest.raises(ValueError, match="does not know"):
         reviews.encode(["the zebra"])
-    with pytest.raises(ValueError, match="list of strings|at least one"):
+    with pytest.raises(ValueError, match=r"Sequence\[str\]|at least one string"):
         reviews.encode([])
-    with pytest.raises(ValueError, match="list of strings|at least one"):
+    with pytest.raises(ValueError, match=r"Sequence\[str\]|at least one string"):
         reviews.encode("the film")
     with pytest.raises(ValueError, match="has no tokens"):
         foreign.encode(["the film", ""])

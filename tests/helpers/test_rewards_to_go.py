@@ -75,7 +75,7 @@ def test_the_past_drops_out_of_the_mean_and_only_of_the_mean(world):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="B = 2 and T = 3"):
+    with pytest.raises(ValueError, match=r"shape \(B, T\)"):
         advantages.rewards_to_go(torch.ones(2, 3), torch.ones(2, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="bool"):
+    with pytest.raises(ValueError, match="must be bool"):
         advantages.rewards_to_go(torch.ones(2, 2), torch.ones(2, 2))

@@ -178,9 +178,9 @@ def test_sampling_and_scoring_leave_the_models_mode_and_gradients_alone(reviews)
     ("change", "message"),
     [
         ({"max_new_tokens": 95}, "context of 96.*lower max_new_tokens to 93"),
-        ({"max_new_tokens": 0}, "must be at least 1"),
-        ({"group_size": 0}, "must be at least 1"),
-        ({"temperature": 0.0}, "top_k=1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be ≥ 1"),
+        ({"group_size": 0}, "group_size must be ≥ 1"),
+        ({"temperature": 0.0}, "temperature must be > 0"),
     ],
 )
 def test_settings_that_cannot_work(reviews, change, message):
@@ -221,11 +221,11 @@ def test_left_padding_changes_nothing_for_a_word_transformer(world):
 @pytest.mark.parametrize(
     ("ids", "mask", "eos", "message"),
     [
-        (torch.ones(1, 2).long(), torch.tensor([[True, False]]), (2,), "padded on the left"),
-        (torch.ones(1, 0).long(), torch.ones(1, 0).bool(), (2,), "shape"),
-        (torch.ones(1, 2).long(), torch.ones(1, 2), (2,), "bool"),
-        (torch.ones(1, 2).long(), torch.ones(1, 3).bool(), (2,), "P = 2"),
-        (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), 2, "tuple"),
+        (torch.ones(1, 2).long(), torch.tensor([[True, False]]), (2,), "padding on the left"),
+        (torch.ones(1, 0).long(), torch.ones(1, 0).bool(), (2,), "P ≥ 1"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2), (2,), "must be bool"),
+        (torch.ones(1, 2).long(), torch.ones(1, 3).bool(), (2,), r"shape \(G, P\)"),
+        (torch.ones(1, 2).long(), torch.ones(1, 2).bool(), 2, r"tuple\[int, \.\.\.\]"),
     ],
 )
 def test_prompts_in_the_wrong_form_are_refused(reviews, ids, mask, eos, message):

@@ -13,7 +13,7 @@ def test_micro_batches_hold_every_row_once_within_their_budget():
     for piece in pieces:
         assert len(piece) == 1 or len(piece) * (int(lengths[piece].max()) + 1) <= 20
     assert [piece.tolist() for piece in pieces] == [[2, 5, 0, 4], [1, 3], [6]]  # 4·5, 2·10, 31
-    with pytest.raises(ValueError, match="at least 1 token"):
+    with pytest.raises(ValueError, match="budget must be ≥ 1"):
         scoring.split(lengths, budget=0)
 
 

@@ -192,36 +192,36 @@ def test_every_step_draws_other_numbers():
 # ------------------------------------------------------------------------------------ settings
 
 REFUSED = [
-    ({"steps": -1}, "steps must be at least 0, and is -1"),
-    ({"steps": 1.5}, "steps must be a whole number"),
-    ({"steps": True}, "steps must be a whole number"),
-    ({"prompts_per_step": 0}, "prompts_per_step must be at least 1, and is 0"),
+    ({"steps": -1}, "steps must be ≥ 0, not -1"),
+    ({"steps": 1.5}, "steps must be of type int, not 1.5"),
+    ({"steps": True}, "steps must be of type int, not True"),
+    ({"prompts_per_step": 0}, "prompts_per_step must have P ≥ 1, not 0"),
     ({"prompts_per_step": 2.0}, "prompts_per_step .* not 2.0"),
-    ({"group_size": 0}, "group_size must be at least 1"),
+    ({"group_size": 0}, "group_size must have K ≥ 1, not 0"),
     ({"group_size": 1}, "leaves nobody to compare with: take K ≥ 2"),
     ({"group_size": 1, "baseline": "group_z_score"}, "has no standard deviation"),
     ({"group_size": 1, "baseline": "group_mean"}, "compares a text with itself"),
-    ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+    ({"max_new_tokens": 0}, "max_new_tokens must be ≥ 1, not 0"),
     ({"max_new_tokens": 95}, "context of 96.*lower max_new_tokens to 90"),
-    ({"temperature": 0.0}, "temperature must be above 0, and is 0"),
+    ({"temperature": 0.0}, "temperature must be > 0, not 0.0"),
     ({"temperature": math.nan}, "temperature must be"),
     ({"temperature": math.inf}, "temperature must be"),
-    ({"temperature": "1"}, "temperature must be a number, not '1'"),
+    ({"temperature": "1"}, "temperature must be of type float, not '1'"),
     ({"baseline": "mean"}, r"no baseline 'mean'; there are \['none', 'constant'"),
-    ({"baseline": None}, "baseline must be a string, not None"),
+    ({"baseline": None}, "baseline must be of type str, not None"),
     ({"constant": math.inf}, "constant must be finite"),
-    ({"gae_lambda": 1.1}, "gae_lambda must be at least 0 and at most 1, and is 1.1"),
-    ({"compact_below": -0.1}, "compact_below must be at least 0 and at most 1, and is -0.1"),
+    ({"gae_lambda": 1.1}, "gae_lambda must be ≤ 1, not 1.1"),
+    ({"compact_below": -0.1}, "compact_below must be ≥ 0, not -0.1"),
     ({"kl_coef": 0.1}, "kl_coef is 0.1, but there is no ref_policy"),
-    ({"kl_coef": -0.1}, "kl_coef must be at least 0"),
-    ({"lr": 0.0}, "lr must be above 0"),
+    ({"kl_coef": -0.1}, "kl_coef must be ≥ 0, not -0.1"),
+    ({"lr": 0.0}, "lr must be > 0"),
     ({"lr": math.inf}, "lr must be"),
-    ({"max_grad_norm": 0}, "max_grad_norm must be above 0"),
+    ({"max_grad_norm": 0}, "max_grad_norm must be > 0, not 0"),
     ({"max_grad_norm": math.nan}, "max_grad_norm must be"),
-    ({"checkpoint_every": 0}, "checkpoint_every must be at least 1"),
-    ({"tokens_per_micro_batch": 0}, "tokens_per_micro_batch must be at least 1"),
-    ({"seed": "0"}, "seed must be a whole number"),
-    ({"seed": -1}, "seed must be at least 0"),
+    ({"checkpoint_every": 0}, "checkpoint_every must be ≥ 1, not 0"),
+    ({"tokens_per_micro_batch": 0}, "tokens_per_micro_batch must be ≥ 1, not 0"),
+    ({"seed": "0"}, "seed must be of type int, not '0'"),
+    ({"seed": -1}, "seed must be ≥ 0, not -1"),
 ]
 
 
@@ -245,10 +245,10 @@ def test_every_setting_but_the_switches_has_a_case_that_is_refused():
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [
-        ([], "at least one entry"),
-        ("the film", "a list of strings, not 'the film'"),
-        ([1, 2], "a list of strings"),
-        (["the film", None], "a list of strings"),
+        ([], "at least one string"),
+        ("the film", "prompts must be of type .*, not 'the film'"),
+        ([1, 2], "prompts must be of type"),
+        (["the film", None], "prompts must be of type"),
         (["the film", "quarks decay"], "'quarks decay' has words that this tokenizer does not"),
         (["the film " * 60], "has 121 tokens; this model's context holds 96"),
         (["the film " * 46], "93 prompt tokens and up to 8 new ones do not fit"),
@@ -261,7 +261,7 @@ def test_prompts_that_cannot_work_are_refused_at_once_in_words(reviews, prompts,
 
 
 def test_a_reward_that_is_no_function_is_refused_at_once(reviews):
-    with pytest.raises(ValueError, match="reward must be a function"):
+    with pytest.raises(ValueError, match="reward must be of type Callable"):
         train.train(reviews, list(killable_runs.PROMPTS), [1.0, 2.0], killable_runs.CONFIG)
 
 

@@ -37,16 +37,16 @@ def test_rules_by_hand(text, length, near_8, per_word):
 def test_the_target_can_be_set_and_must_make_sense():
     assert rewards.target_length_reward(["c"], ["a b"], target=2) == [1.0]
     assert rewards.target_length_reward(["c"], ["a b c"], target=2) == [0.5]
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="target must be ≥ 1"):
         rewards.target_length_reward(["c"], ["a"], target=0)
 
 
 @pytest.mark.parametrize("reward", RULES)
 def test_rewards_pair_prompts_with_completions(reward):
     assert reward([], []) == []
-    with pytest.raises(ValueError, match="one for each"):
+    with pytest.raises(ValueError, match="as many entries as B"):
         reward(["the cast"], ["was good .", "was bad ."])
-    with pytest.raises(ValueError, match="lists? of strings"):
+    with pytest.raises(ValueError, match=r"Sequence\[str\]"):
         reward("the cast", "was good .")
 
 
@@ -213,7 +213,7 @@ def test_the_fit_is_a_minimum(generator):
 
 def test_labels_must_be_zero_or_one_for_each_text():
     for labels in ([1.0], [1.0, 2.0], [1.0, float("nan")]):
-        with pytest.raises(ValueError, match="0 or 1|one for each|finite"):
+        with pytest.raises(ValueError, match="0 or 1"):
             rewards.fit_reward_model(["a", "b"], labels, ["a"])
     model = rewards.RewardModel(("a",), torch.ones(1, dtype=torch.float64), 0.0)
     assert model([], []) == []
