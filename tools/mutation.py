@@ -36,7 +36,7 @@ BESIDE = {  # module: its tests below tests/, quick ones first
     "helpers.kl": "helpers/test_kl.py",
     "helpers.logprobs": "helpers/test_logprobs.py helpers/test_rollout.py",
     "helpers.advantages": "helpers/test_advantages.py helpers/test_rewards_to_go.py",
-    "helpers.value_head": "helpers/test_train_baselines.py",
+    "helpers.value_head": "helpers/test_value_head.py helpers/test_train_baselines.py",
     "helpers.scoring": "helpers/test_scoring.py helpers/test_train_gradients.py"
     " helpers/test_train_baselines.py helpers/test_probe.py",
     "helpers.rollout": "helpers/test_rollout.py helpers/test_rollout_rows.py"
