@@ -223,8 +223,9 @@ class Loop:
             with torch.inference_mode(False), torch.enable_grad(), _autocast(self.lm):
                 asked, batch, completions = self.write(generator)
                 paid, token_rewards, divergences = self.judge(asked, batch, completions)
+                texts = asked, completions, paid.tolist()
                 judged, memory = self.compare(batch, token_rewards)
-                _check_advantages(state.step, judged, asked, completions, paid)
+                _check_advantages(state.step, judged.to(batch.old_logprobs), texts)
                 gaps = self.credit(batch, judged)
             seen = {  # (B,) each
                 "reward": paid,
@@ -243,7 +244,7 @@ class Loop:
             if state.between_steps:
                 error.add_note(f"In step {state.step}. The weights are those before it.")
             raise
-        record = self._record(rows, norm, started, (asked, completions, paid.tolist()))
+        record = self._record(rows, norm, started, texts)
         chance = generator.get_state()
         # In one statement, after which the step counts: a checkpoint must not hold half of it.
         state.step, state.memory, state.chance, state.between_steps = (
@@ -364,8 +365,8 @@ class Loop:
             batch: what was written.
             token_rewards: (B, T) float64, reward units, on the CPU.
         Returns:
-            advantages, (B,) one per completion, or (B, T) one per token, as the model's numbers
-            are; and what the baseline remembers for the next batch, which this one must not see.
+            advantages, (B,) one per completion, or (B, T) one per token, float64, on the CPU; and
+            what the baseline remembers for the next batch, which this one must not see.
         """
         config, memory = self.config, self.state.memory
         if config.baseline == "learned_value":
@@ -378,29 +379,29 @@ class Loop:
                 budget=config.tokens_per_micro_batch,
             )
             sums = self.processes.add(sums)
-            return judged.to(batch.old_logprobs), {
-                "values": value_head.learn(memory.get("values"), sums)
-            }
+            return judged, {"values": value_head.learn(memory.get("values"), sums)}
         groups = self.processes.gather(token_rewards.sum(1)).view(-1, config.group_size)  # (P, K)
         level: Tensor | float = config.constant if config.baseline == "constant" else 0.0
         if config.baseline == "running_mean":  # one for all prompts
             level = memory.get("mean", level)
             memory = {"mean": advantages.running_mean(memory.get("mean"), groups)}
         judged = advantages.compare(config.baseline, groups, level=level)
-        return self.processes.share(judged.reshape(-1)).to(batch.old_logprobs), memory
+        return self.processes.share(judged.reshape(-1)), memory
 
     def credit(self, batch: RolloutBatch, judged: Tensor) -> Tensor:
         """Leave in `.grad` minus the estimate of ∇J, summed over micro-batches and processes.
 
         Args:
             batch: what was written.
-            judged: (B,) or (B, T) float: advantages, reward units.
+            judged: (B,) or (B, T) float: advantages, reward units; taken as the model's numbers
+                are.
         Returns:
             (B,) float, nats: the largest |log π now − log π at sampling| of a completion's
             tokens; 0 for those that were skipped.
         Source: chapter 07, eqs. (7.2) and (7.3).
         """
         config, gaps = self.config, torch.zeros_like(batch.old_logprobs[:, 0])
+        judged = judged.to(batch.old_logprobs)
         count = config.prompts_per_step * config.group_size  # B, of all processes, kept or not
         for parameter in self._parameters():
             parameter.grad = torch.zeros_like(parameter)  # not None: all take part in the sum
@@ -467,15 +468,16 @@ def _autocast(lm: LanguageModel) -> AbstractContextManager:
 
 
 def _check_advantages(
-    step: int, judged: Tensor, asked: list[str], completions: list[str], paid: Tensor
+    step: int, judged: Tensor, texts: tuple[list[str], list[str], list[float]]
 ) -> None:
     """Name the text whose advantage the arithmetic of the model cannot hold."""
     if not bool(judged.isfinite().all()):
-        row = int(paid.abs().argmax())
+        asked, completions, paid = texts
+        row = max(range(len(paid)), key=lambda i: abs(paid[i]))
         raise ValueError(
             f"step {step}: an advantage is not finite in "
             f"{str(judged.dtype).removeprefix('torch.')}. The largest reward is "
-            f"{float(paid[row])} for completion {row}: prompt {asked[row]!r:.60}, completion "
+            f"{paid[row]} for completion {row}: prompt {asked[row]!r:.60}, completion "
             f"{completions[row]!r:.120}. Scale the rewards down."
         )
 
