@@ -5,7 +5,7 @@ BIN := .venv/bin
 # renamed, points to another place.
 READY := .venv/.installed-$(shell pwd -P | cksum | cut -d ' ' -f 1)
 
-.PHONY: lab class test notebooks figures lint pretrain bench clean
+.PHONY: lab class test notebooks figures lint pretrain bench mutation clean
 
 lab: $(READY)       ## open the course in JupyterLab
 	$(BIN)/python tools/lab.py
@@ -32,12 +32,19 @@ pretrain: $(READY)  ## rebuild the shipped language model (about a minute)
 bench: .venv/.bench         ## measure the training loop beside TRL (about 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore::FutureWarning -m benchmarks.against_trl
 
+mutation: .venv/.mutation   ## small slips in the code, one at a time: do the tests notice? (hours)
+	$(BIN)/python -W ignore tools/mutation.py
+
 clean:
 	rm -rf .venv build *.egg-info
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) .venv
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+.venv/.mutation: $(READY)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[mutation]"
 	touch $@
 
 .venv/.bench: $(READY)
