@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST = 50  # entries at either end of a list that are looked at
 HELD: set[str] = set()  # names of modules whose functions are held to what they say
 KINDS: dict[str, Callable[[Tensor], bool]] = {
     "float": torch.is_floating_point,
@@ -189,7 +190,7 @@ def _is_a(value: Any, hint: Any) -> bool:
         return False
     if origin is tuple and inner[-1] is not Ellipsis:
         return len(value) == len(inner) and all(map(_is_a, value, inner))
-    return isinstance(value, Iterator) or all(_is_a(each, inner[0]) for each in value)
+    return isinstance(value, Iterator) or all(_is_a(each, inner[0]) for each in _ends(value))
 
 
 def _size(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[str, Any]) -> str:
@@ -249,12 +250,24 @@ def _within(value: Any, statement: str, sizes: dict[str, Any], given: Mapping[st
     return next((why for part in _leaves(value) if (why := _bounds(part, statement, sizes))), "")
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for each in value:
+def _leaves(value: Any) -> Iterator[Tensor]:
+    """Tensors and numbers in a value, however deep."""
+    if isinstance(value, Tensor):
+        yield value.detach()
+    inside = isinstance(value, list | tuple)
+    listed = _ends(value) if inside else [value]
+    single = [float(x) for x in listed if isinstance(x, Real) and not isinstance(x, bool)]
+    if single:
+        yield torch.tensor(single, dtype=torch.float64)
+    for each in listed if inside else ():
+        if isinstance(each, list | tuple | Tensor):
             yield from _leaves(each)
-    elif isinstance(value, Tensor | Real) and not isinstance(value, bool):
-        yield value.detach() if isinstance(value, Tensor) else torch.tensor(float(value)).double()
+
+
+def _ends(value: Any) -> Any:
+    """All entries, or those at both ends of a long list: a look must not cost more than work."""
+    long = isinstance(value, list | tuple) and len(value) > 2 * MOST
+    return [*value[:MOST], *value[-MOST:]] if long else value
 
 
 def _bounds(x: Tensor, statement: str, sizes: Mapping[str, Any]) -> str:

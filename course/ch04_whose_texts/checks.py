@@ -243,7 +243,12 @@ def _weighed(
     later = log_ratio.flip(-1).cumsum(-1).flip(-1).exp()
 
     def of(weights: Tensor, gamma: float = gamma) -> Tensor:
-        return importance.per_decision_returns(weights, rewards, mask, gamma=gamma).mean()
+        # Linear in the weights, and a log-ratio taken for a ratio is below 0, which it refuses.
+        above, below = (
+            importance.per_decision_returns(part.clamp(min=0), rewards, mask, gamma=gamma).mean()
+            for part in (weights, -weights)
+        )
+        return above - below
 
     before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
     right, texts = of(prefix), len(mask)

@@ -15,7 +15,7 @@ from course.exact import baselines, gradients, oracle, tables
 from course.kit import checker
 from course.worlds import imitation, reviews, rewards, tiny_models, word_world
 from course.worlds.reviews import REVIEWS
-from helpers import advantages, losses, models, rollout, scoring, settings, train
+from helpers import advantages, losses, models, probe, rollout, scoring, settings, train
 
 PROMPT_TOKENS = 4  # <bos> the film was
 LENGTHS = [5, 9, 4, 6, 7, 7, 12, 3, 8, 5, 10, 6]
@@ -35,6 +35,7 @@ def _counted() -> dict[str, float]:
     judged = advantages.leave_one_out(torch.tensor(PAID).view(3, 4)).reshape(-1)
     rows = (judged != 0).nonzero()[:, 0]
     read: list[float] = []
+    probe.reading(lm.model)  # which reads a few texts, once
     for share in (False, True):
         with speed.inputs_read(lm.model) as shapes, torch.no_grad():
             # A budget of 1: each row alone, without padding.

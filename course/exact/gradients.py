@@ -99,9 +99,9 @@ class GradientProblem:
         """Read one number a state, such as V(s), along every completion.
 
         Args:
-            values: (S,) float, states breadth first.
+            values: (S,) number, states breadth first.
         Returns:
-            (N, T) float: the number of the state in which each word is chosen; 0 after the end.
+            (N, T) like them: the number of the state in which each word is chosen; 0 after the end.
         Raises:
             ValueError: the number of states is not this problem's.
         """
@@ -117,7 +117,7 @@ class GradientProblem:
         """Read one number a state and word, such as Q(s, a), along every completion.
 
         Args:
-            values: (S, A) float, states breadth first.
+            values: (S, A) number, states breadth first.
         Returns:
             (N, T) float: the number of each word that was chosen; 0 after the end.
         """
