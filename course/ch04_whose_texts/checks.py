@@ -243,15 +243,13 @@ def _weighed(
     later = log_ratio.flip(-1).cumsum(-1).flip(-1).exp()
 
     def of(weights: Tensor, gamma: float = gamma) -> Tensor:
-        # Linear in the weights, and a log-ratio taken for a ratio is below 0, which it refuses.
-        above, below = (
-            importance.per_decision_returns(part.clamp(min=0), rewards, mask, gamma=gamma).mean()
-            for part in (weights, -weights)
-        )
-        return above - below
+        # Of the mistakes: log-ratios and infinite ones, which the library refuses.
+        discounts = gamma ** torch.arange(mask.shape[1])
+        return (weights * discounts * rewards).masked_fill(~mask, 0.0).sum(-1).mean()
 
     before = torch.cat([torch.ones_like(prefix[:, :1]), prefix[:, :-1]], dim=1)
-    right, texts = of(prefix), len(mask)
+    right = importance.per_decision_returns(prefix, rewards, mask, gamma=gamma).mean()
+    texts = len(mask)
     return right, {
         "the ratio of the whole text: the ordinary estimate.": of(whole[:, None].expand_as(prefix)),
         "this has each word's own ratio only; the words before it decide whether the state "
