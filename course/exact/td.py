@@ -226,7 +226,7 @@ def next_word_value(row: Sequence[float], word: int, state: int) -> float:
     Args:
         row: A floats, A ≥ 1, Q(s′, ·).
         word: the next word of the text, a′ in [0, A).
-        state: s′, ≥ 0, not used.
+        state: s′, not used.
     Source: Rummery and Niranjan (1994); chapter 04, eq. (4.4).
     """
     return row[word]
@@ -238,7 +238,7 @@ def best_value(row: Sequence[float], word: int, state: int) -> float:
     Args:
         row: A floats, A ≥ 1, Q(s′, ·).
         word: the next word of the text, in [0, A), not used.
-        state: s′, ≥ 0, not used.
+        state: s′, not used.
     Source: Watkins (1989); chapter 04, eq. (4.7).
     """
     return max(row)

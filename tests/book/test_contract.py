@@ -649,7 +649,7 @@ COUNTS = [
     "tokens_per_micro_batch",
     "processes",
 ]
-NATURAL = ["steps", "seed", "step", "saved_step", "prompt_words", "prompt_tokens", "state", "word"]
+NATURAL = ["steps", "seed", "step", "saved_step", "prompt_words", "prompt_tokens", "word"]
 UNIT_NOT = {"helpers.advantages.group_z_score": "epsilon"}
 # What is legitimate after all: (function, argument, what was done to it)
 LEGITIMATE = {
