@@ -1,7 +1,8 @@
 """What the checks of `helpers.contract` cost: one training step with them, and one without.
 
-Steps of the same run alternate, with every held function in place and with the plain ones, so that
-what else the machine does meets both alike. `python -m benchmarks.contracts` prints the ratio.
+Two runs from one seed go side by side, one with every held function in place and one with the plain
+ones: a pair of steps does the same work, in turning order, so that what else the machine does meets
+both alike. `python -m benchmarks.contracts` prints the ratio.
 """
 
 import statistics
@@ -15,7 +16,7 @@ import torch
 from course.worlds import reviews
 from helpers import contract, models, train
 
-PAIRS = 24
+PAIRS = 40
 WARM_UP = 2  # steps before anything is measured
 
 
@@ -67,17 +68,17 @@ def seconds(step: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure pairs of steps, in turning order, and print the ratio with and without checks."""
     torch.set_num_threads(1)
-    config = train.Config(steps=2 * PAIRS + WARM_UP, prompts_per_step=8, group_size=8)
+    config = train.Config(steps=PAIRS + WARM_UP, prompts_per_step=8, group_size=8)
     prompts, reward = list(reviews.REVIEW_PROMPTS), reviews.sentiment_reward
-    run = iter(train.train(models.load(), prompts, reward, config))
+    runs = [iter(train.train(models.load(), prompts, reward, config)) for _ in range(2)]
     functions, ratios = held(), []
-    for _ in range(WARM_UP):
+    for run in WARM_UP * runs:
         next(run)
     for pair in range(PAIRS):
         times = {}
         for on in (True, False) if pair % 2 else (False, True):
             switch(functions, on=on)
-            times[on] = seconds(lambda: next(run))
+            times[on] = seconds(runs[on].__next__)
         ratios.append(times[True] / times[False])
     switch(functions, on=True)
     print(

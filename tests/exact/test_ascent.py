@@ -159,11 +159,5 @@ def test_what_is_refused():
         climb(table, [table.logits], world, lr=1.0, steps=1, group_size=4)
     with pytest.raises(ValueError, match="lr must be finite"):
         climb(table, [table.logits], world, lr=float("inf"), steps=3)
-<<<<<<< HEAD
-    with pytest.raises(ValueError, match="finite"):
-        climb(table, [table.logits], world, lr=1e308, steps=3)
-=======
     with pytest.raises(ValueError, match="not finite"):
-        table.logits.data[0, 0, 0] = float("nan")
-        climb(table, [table.logits], world, lr=1.0, steps=3)
->>>>>>> 70ee6f3 ([contract] A test whose way to a broken gradient was refused; an unused argument without bounds)
+        climb(lambda ids: table(ids) * float("nan"), [table.logits], world, lr=1.0, steps=3)

@@ -47,9 +47,9 @@ def memory_of_the_baseline_not_restored(state, tensors, model):
     SAFE["fill"](state, kept, model)
 
 
-def renamed_before_its_files_are_written(state, lm, folder, config):
+def renamed_before_its_files_are_written(state, lm, folder, config, run=None):
     (folder / f"step-{state.step:06d}").mkdir(parents=True, exist_ok=True)
-    return SAFE["save"](state, lm, folder, config)
+    return SAFE["save"](state, lm, folder, config, run)
 
 
 def digest_not_checked(newest, older):
@@ -77,14 +77,14 @@ def another_model_accepted(newest, weights, model):
             raise ValueError(f"{newest} is of another model: {name} is {shape} here.")
 
 
-def goes_on_a_step_too_late(state, model, folder, config):
-    SAFE["resume"](state, model, folder, config)
+def goes_on_a_step_too_late(state, model, folder, config, run=None):
+    SAFE["resume"](state, model, folder, config, run)
     if state.step:
         state.step += 1
 
 
-def goes_on_a_step_too_early(state, model, folder, config):
-    SAFE["resume"](state, model, folder, config)
+def goes_on_a_step_too_early(state, model, folder, config, run=None):
+    SAFE["resume"](state, model, folder, config, run)
     state.step = max(0, state.step - 1)
 
 
