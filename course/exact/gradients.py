@@ -101,7 +101,8 @@ class GradientProblem:
         Args:
             values: (S,) number, states breadth first.
         Returns:
-            (N, T) like them: the number of the state in which each word is chosen; 0 after the end.
+            (N, T) float or integer, like them: of the state in which each word is chosen; 0 after
+            the end.
         Raises:
             ValueError: the number of states is not this problem's.
         """
