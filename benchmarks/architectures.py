@@ -34,60 +34,51 @@ LIKE_NATS, LIKE_GRADIENT = 1e-3, 1e-4  # rounding in float32: of log-probabiliti
 MOST_PARAMETERS = 5_000_000
 # What makes a config small, by the name of the field, for every config that has it.
 SMALL: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
+    **dict.fromkeys(["vocab_size"], VOCABULARY),
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": None,
-    "hidden_size": 32,
-    "d_model": 32,
-    "n_embd": 32,
-    "n_embed": 32,
-    "dim": 32,
-    "embedding_size": 32,
+    **dict.fromkeys(
+        ["hidden_size", "d_model", "n_embd", "n_embed", "dim", "embedding_size", "lru_width"], 32
+    ),
     "word_embed_proj_dim": 32,
-    "intermediate_size": 48,
-    "ffn_dim": 48,
-    "n_inner": 48,
-    "decoder_ffn_dim": 48,
-    "encoder_ffn_dim": 48,
-    "moe_intermediate_size": 24,
-    "shared_expert_intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "n_layer": 2,
-    "n_layers": 2,
-    "decoder_layers": 2,
-    "encoder_layers": 2,
-    "num_attention_heads": 4,
-    "n_head": 4,
-    "n_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
+    **dict.fromkeys(["intermediate_size", "ffn_dim", "n_inner", "d_inner", "ffn_hidden_size"], 48),
+    **dict.fromkeys(["decoder_ffn_dim", "encoder_ffn_dim", "feed_forward_size"], 48),
+    **dict.fromkeys(["moe_intermediate_size", "shared_expert_intermediate_size"], 24),
+    **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"], 2),
+    **dict.fromkeys(["decoder_layers", "encoder_layers"], 2),
+    **dict.fromkeys(["num_decoder_layers", "num_encoder_layers"], 2),
+    **dict.fromkeys(["num_attention_heads", "n_head", "n_heads", "num_heads"], 4),
+    **dict.fromkeys(["decoder_attention_heads", "encoder_attention_heads"], 4),
+    **dict.fromkeys(["num_decoder_attention_heads", "num_encoder_attention_heads"], 4),
+    **dict.fromkeys(["num_key_value_heads", "kv_n_heads"], 2),
+    **dict.fromkeys(["head_dim", "d_head", "attention_head_size"], 8),
     "rotary_dim": 4,
     "q_lora_rank": 16,
-    "max_position_embeddings": 64,
-    "n_positions": 64,
-    "max_seq_len": 64,
-    "num_local_experts": 4,
-    "num_experts": 4,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "initializer_range": 0.3,
-    "init_std": 0.3,
+    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len"], 64),
+    **dict.fromkeys(["num_local_experts", "num_experts", "n_routed_experts"], 4),
+    "moe_num_experts": 4,
+    **dict.fromkeys(["num_experts_per_tok", "moe_top_k"], 2),
+    **dict.fromkeys(["initializer_range", "init_std"], 0.3),
     "sliding_window": 6,
-    "attention_dropout": 0.0,
-    "hidden_dropout": 0.0,
-    "dropout": 0.0,
+    **dict.fromkeys(["attention_dropout", "hidden_dropout", "dropout"], 0.0),
+    # State-space models and linear attention: heads · width of a head = 2 · hidden_size.
+    **dict.fromkeys(["state_size", "mamba_d_state", "ssm_state_size", "mamba_dt_rank"], 8),
+    **dict.fromkeys(["mamba_n_heads", "mamba_num_heads"], 4),
+    **dict.fromkeys(["mamba_d_head", "mamba_head_dim", "mamba_headdim"], 16),
+    **dict.fromkeys(["chunk_size", "mamba_chunk_size"], 8),
+    **dict.fromkeys(["linear_num_key_heads"], 2),
+    **dict.fromkeys(["linear_num_value_heads"], 4),
+    **dict.fromkeys(["linear_key_head_dim", "linear_value_head_dim"], 8),
 }
 # What single kinds need besides, so that their sizes fit together.
 OWN: dict[str, dict[str, Any]] = {
-    "bamba": {"mamba_n_heads": 4, "mamba_d_head": 16, "attn_layer_indices": [1]},
+    "bamba": {"attn_layer_indices": [1]},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "zaya": {"num_experts_per_tok": 1},
 }
 # Attention with low-rank keys takes its head's width from these.
-LOW_RANK = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8, "kv_lora_rank": 16}
+LOW_RANK = {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "kv_lora_rank": 16}
 
 
 @dataclass(frozen=True)
@@ -121,17 +112,7 @@ def tiny_model(kind: str, *, seed: int = 0) -> Any:
         kind: its `model_type`.
         seed: of the weights.
     """
-    config_class = transformers.CONFIG_MAPPING[kind]
-    default = config_class()
-    small = {
-        name: value
-        for name, value in SMALL.items()
-        if hasattr(default, name) and getattr(getattr(config_class, name, None), "fset", True)
-    }
-    if hasattr(default, "qk_rope_head_dim"):
-        small |= LOW_RANK
-        small.pop("head_dim", None)
-    config = config_class(**small | OWN.get(kind, {}))
+    config = small_config(transformers.CONFIG_MAPPING[kind], OWN.get(kind, {}))
     with torch.device("meta"):  # nothing is allocated
         shape = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config))
     size = sum(p.numel() for p in shape.parameters())
@@ -139,6 +120,43 @@ def tiny_model(kind: str, *, seed: int = 0) -> Any:
         raise RuntimeError(f"{size / 1e6:.0f} million parameters: OWN has to make it smaller")
     torch.manual_seed(seed)
     return transformers.AutoModelForCausalLM.from_config(config).float().eval()
+
+
+def small_config(config_class: Any, own: dict[str, Any]) -> Any:
+    """A config of this class with few of everything, and one layer of each kind.
+
+    Args:
+        config_class: of `transformers`.
+        own: fields that are to have these values; of configs inside it, as a dictionary.
+    """
+    default = config_class()
+    fields = {field.name: str(field.type) for field in dataclasses.fields(config_class)}
+    small = {name: value for name, value in SMALL.items() if name in fields}
+    if "qk_rope_head_dim" in fields:
+        small |= {name: value for name, value in LOW_RANK.items() if name in fields}
+    if "None" not in fields.get("pad_token_id", "None"):
+        small["pad_token_id"] = 2
+    small |= _layers_of_each_kind(vars(default), fields, small)
+    for name, value in vars(default).items():
+        if isinstance(value, transformers.PreTrainedConfig):
+            small[name] = small_config(type(value), own.get(name, {}))
+    return config_class(**small | {k: v for k, v in own.items() if not isinstance(v, dict)})
+
+
+def _layers_of_each_kind(values: dict[str, Any], fields: Any, small: Any) -> dict[str, Any]:
+    """The lists that say what each layer is, cut to one layer of each kind; at least two."""
+    count = values.get("num_hidden_layers")
+    lists = {
+        name: value
+        for name, value in values.items()
+        if name in fields and isinstance(value, list) and len(value) == count
+    }
+    kinds = list(dict.fromkeys(zip(*lists.values(), strict=True)))
+    if not kinds:
+        return {}
+    kinds *= 1 + (len(kinds) == 1)
+    found = {name: [kind[i] for kind in kinds] for i, name in enumerate(lists)}
+    return found | {"num_hidden_layers": len(kinds)}
 
 
 def reward(prompts: list[str], completions: list[str]) -> list[float]:
