@@ -357,7 +357,7 @@ def context_length(model: nn.Module) -> int | None:
         if rope.get("rope_type") in ("longrope", "dynamic"):
             limits.append(rope.get("original_max_position_embeddings"))
             limits.append(getattr(config, "original_max_position_embeddings", None))
-    known = [limit for limit in limits if isinstance(limit, int)]
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
     return min(known, default=None)
 
 
