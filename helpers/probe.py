@@ -47,6 +47,7 @@ def reading(model: nn.Module) -> Reading:
         ValueError: it cannot be called as a language model, its logits are not numbers, or what
             it says about a token depends on later ones.
     """
+    _refuse_virtual_tokens(model)  # a wrapper, which may have come after the first call
     bare: Any = models.unwrap(model)
     attention = getattr(getattr(bare, "config", None), "_attn_implementation", None)
     known = bare.__dict__.get("_reading", {})  # a deep copy of the model has it too
@@ -70,7 +71,6 @@ def reading(model: nn.Module) -> Reading:
 
 def _find_out(model: nn.Module) -> Reading:
     bare: Any = models.unwrap(model)
-    _refuse_virtual_tokens(model)
     context = models.context_length(model)
     long = LONG if context is None else min(LONG, context)
     if long < 3:  # nothing to be padded or kept
@@ -81,10 +81,10 @@ def _find_out(model: nn.Module) -> Reading:
     try:
         whole = _logits(model, ids, everything)  # (1, L, V)
         begin = _logits(model, ids[:, :short], everything[:, :short])
-    except (TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever it is: then it is no policy
         raise ValueError(
             f"{type(bare).__name__} cannot be called with token ids alone, as a language model "
-            f"must ({type(error).__name__}: {error})."
+            f"must ({type(error).__name__}: {str(error).splitlines()[0]})."
         ) from error
     _refuse_no_numbers(whole)
     gap = _gap(whole[:, :short], begin)
@@ -94,7 +94,13 @@ def _find_out(model: nn.Module) -> Reading:
             f"ones by {gap:.1f} nats, so it sees the future, and no text can be sampled from it. "
             "A BERT needs is_decoder=True in its config."
         )
+    _refuse_no_gradient(model, ids[:, :short])
     padded = _padding_is_harmless(model, ids, short, begin)
+    if not (padded or _padding_is_harmless(model, ids, short, begin, behind=True)):
+        raise ValueError(
+            f"{type(bare).__name__} says something else about a text when another one is beside "
+            "it in the batch, so no text has a probability of its own."
+        )
     cached = _cache_is_exact(model, ids, short, whole, padded)
     shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
     return Reading(padded, cached, shared)
@@ -153,16 +159,42 @@ def _refuse_no_numbers(logits: Tensor) -> None:
         )
 
 
-def _padding_is_harmless(model: nn.Module, ids: Tensor, short: int, alone: Tensor) -> bool:
-    """Beside a longer text, with filler on the left, a short one must get its own numbers."""
+def _refuse_no_gradient(model: nn.Module, ids: Tensor) -> None:
+    """Some models can be trained in training mode alone, in which they drop out."""
+    bare: Any = models.unwrap(model)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        return
+    read: list[Tensor] = []  # the tokens' embeddings: a gradient for them goes through all layers
+    hook = bare.get_input_embeddings().register_forward_hook(
+        lambda _module, _input, output: read.append(output.requires_grad_())
+    )
+    try:
+        with torch.enable_grad():
+            total = _logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).float().sum()
+            torch.autograd.grad(total, read, allow_unused=True)
+    except Exception as error:
+        raise ValueError(
+            f"{type(bare).__name__} gives no gradient as it is sampled, without dropout "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})."
+        ) from error
+    finally:
+        hook.remove()
+
+
+def _padding_is_harmless(
+    model: nn.Module, ids: Tensor, short: int, alone: Tensor, *, behind: bool = False
+) -> bool:
+    """Beside a longer text, with filler on the left or behind, a short one has its own numbers."""
     extra = ids.shape[1] - short
-    padded = torch.cat([ids[:, -extra:], ids[:, :short]], dim=1)
-    mask = torch.arange(ids.shape[1], device=ids.device) >= extra
+    first = 0 if behind else extra
+    padded = ids if behind else ids.roll(extra, 1)  # what follows the short text is its filler
+    mask = torch.zeros_like(ids[0], dtype=torch.bool)
+    mask[first : first + short] = True
     try:
         both = _logits(model, torch.cat([ids, padded]), torch.stack([torch.ones_like(mask), mask]))
     except Exception:  # whatever it is: then it is not done
         return False
-    return _gap(both[1:, extra:], alone) <= _rounding(alone)
+    return _gap(both[1:, first : first + short], alone) <= _rounding(alone)
 
 
 def _cache_is_exact(model: nn.Module, ids: Tensor, short: int, whole: Tensor, padded: bool) -> bool:
