@@ -5,7 +5,9 @@ on the architecture, so a model is asked itself, with two short texts, before it
 that is not exact is not taken; a model that is no policy at all is refused in words.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 
 from helpers import decoding, models
 
-LONG, SHORT = 12, 7  # tokens of the two texts
+LONG, SHORT, WINDOW = 12, 7, 5  # tokens of the two texts, and most of a window of attention
+WINDOWS = ("sliding_window", "attention_chunk_size")
 # Nats that rounding may move a log-probability by.
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3}
 ROUNDING_OF_HALF = 0.3
@@ -55,7 +58,7 @@ def reading(model: nn.Module) -> Reading:
         was_training = model.training
         model.eval()
         try:
-            with torch.autocast(bare.device.type, enabled=False):
+            with torch.autocast(bare.device.type, enabled=False), _small_windows(bare, attention):
                 found = _find_out(model)
         finally:
             model.train(was_training)
@@ -67,6 +70,21 @@ def reading(model: nn.Module) -> Reading:
                 stacklevel=3,
             )
     return bare.__dict__["_reading"][attention]
+
+
+@contextlib.contextmanager
+def _small_windows(bare: Any, attention: str | None) -> Iterator[None]:
+    """Windows of attention that the short texts outgrow: there, caches and masks can differ."""
+    config = models.text_config(bare)
+    known = vars(config) if attention in ("sdpa", "eager") else {}  # whose masks ask the config
+    before = {name: known[name] for name in WINDOWS if isinstance(known.get(name), int)}
+    for name, width in before.items():
+        setattr(config, name, min(width, WINDOW))
+    try:
+        yield
+    finally:
+        for name, width in before.items():
+            setattr(config, name, width)
 
 
 def _find_out(model: nn.Module) -> Reading:
@@ -81,10 +99,12 @@ def _find_out(model: nn.Module) -> Reading:
     try:
         whole = _logits(model, ids, everything)  # (1, L, V)
         begin = _logits(model, ids[:, :short], everything[:, :short])
+        if any(weight.requires_grad for weight in model.parameters()):
+            _ask_for_gradient(model, ids)
     except Exception as error:  # whatever it is: then it is no policy
         raise ValueError(
-            f"{type(bare).__name__} cannot be called with token ids alone, as a language model "
-            f"must ({type(error).__name__}: {str(error).splitlines()[0]})."
+            f"{type(bare).__name__} cannot be read and trained with token ids alone and without "
+            f"dropout, as a policy must ({type(error).__name__}: {error!s:.200})."
         ) from error
     _refuse_no_numbers(whole)
     gap = _gap(whole[:, :short], begin)
@@ -94,7 +114,6 @@ def _find_out(model: nn.Module) -> Reading:
             f"ones by {gap:.1f} nats, so it sees the future, and no text can be sampled from it. "
             "A BERT needs is_decoder=True in its config."
         )
-    _refuse_no_gradient(model, ids[:, :short])
     padded = _padding_is_harmless(model, ids, short, begin)
     if not (padded or _padding_is_harmless(model, ids, short, begin, behind=True)):
         raise ValueError(
@@ -159,26 +178,14 @@ def _refuse_no_numbers(logits: Tensor) -> None:
         )
 
 
-def _refuse_no_gradient(model: nn.Module, ids: Tensor) -> None:
-    """Some models can be trained in training mode alone, in which they drop out."""
-    bare: Any = models.unwrap(model)
-    if not any(weight.requires_grad for weight in model.parameters()):
-        return
-    read: list[Tensor] = []  # the tokens' embeddings: a gradient for them goes through all layers
-    hook = bare.get_input_embeddings().register_forward_hook(
-        lambda _module, _input, output: read.append(output.requires_grad_())
-    )
-    try:
-        with torch.enable_grad():
-            total = _logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).float().sum()
-            torch.autograd.grad(total, read, allow_unused=True)
-    except Exception as error:
-        raise ValueError(
-            f"{type(bare).__name__} gives no gradient as it is sampled, without dropout "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})."
-        ) from error
-    finally:
-        hook.remove()
+def _ask_for_gradient(model: nn.Module, ids: Tensor) -> None:
+    """Some models give one in training mode alone, in which they drop out."""
+    read: list[Tensor] = []  # the tokens' embeddings: their gradient comes through all layers
+    table: Any = models.unwrap(model).get_input_embeddings()  # type: ignore[operator]
+    hook = table.register_forward_hook(lambda *call: read.append(call[2].requires_grad_()))
+    with torch.enable_grad(), hook:  # which is removed at the end
+        total = _logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).float().sum()
+        torch.autograd.grad(total, read, allow_unused=True)
 
 
 def _padding_is_harmless(
