@@ -144,6 +144,14 @@ UNTRIED = {  # in the library's list, but nothing that writes texts after a prom
     "musicgen": "writes codes of sound, several at a time, for a text that another model reads",
     "musicgen_melody": "writes codes of sound, several at a time, for a text and a melody",
 }
+# Readers of whole texts that one setting makes writers; without it they are refused.
+WRITERS = [
+    *(f"{kind} is_decoder" for kind in ["bert", "bert-generation", "big_bird", "camembert"]),
+    *(f"{kind} is_decoder" for kind in ["data2vec-text", "electra", "ernie", "megatron-bert"]),
+    *(f"{kind} is_decoder" for kind in ["rembert", "roberta", "roberta-prelayernorm", "roc_bert"]),
+    *(f"{kind} is_decoder" for kind in ["roformer", "xlm-roberta", "xlm-roberta-xl"]),
+    "xlm causal",
+]
 # Attention with low-rank keys takes its head's width from these.
 LOW_RANK = {
     "num_key_value_heads": 4,
@@ -182,10 +190,12 @@ def tiny_model(kind: str, *, seed: int = 0) -> Any:
     """A model of this kind with random weights.
 
     Args:
-        kind: its `model_type`.
+        kind: its `model_type`, and behind a space a setting that is to be true.
         seed: of the weights.
     """
-    config = small_config(transformers.CONFIG_MAPPING[kind], OWN.get(kind, {}))
+    kind, _, setting = kind.partition(" ")
+    own = OWN.get(kind, {}) | ({setting: True} if setting else {})
+    config = small_config(transformers.CONFIG_MAPPING[kind], own)
     with torch.device("meta"):  # nothing is allocated
         shape = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config))
     size = sum(p.numel() for p in shape.parameters())
@@ -341,7 +351,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     warnings.simplefilter("ignore")
     found: list[Result] = []
-    for kind in args.kinds or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+    for kind in args.kinds or sorted([*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *WRITERS]):
         try:
             found.append(put_through(kind))
         except Exception as error:

@@ -169,9 +169,8 @@ def _rounding(logits: Tensor) -> float:
 
 
 def _refuse_no_numbers(logits: Tensor) -> None:
-    if bool(logits.isnan().any() | (logits == torch.inf).any()) or not bool(
-        logits.isfinite().any(-1).all()
-    ):
+    numbers = ~(logits.isnan() | (logits == torch.inf))  # −inf is an impossible token
+    if not bool(numbers.all() & logits.isfinite().any(-1).all()):
         raise ValueError(
             "the logits of this model are not finite (nan or infinite) for ordinary tokens: its "
             "weights are damaged, by a broken download or by an overflow in an earlier run."
@@ -192,9 +191,8 @@ def _padding_is_harmless(
     model: nn.Module, ids: Tensor, short: int, alone: Tensor, *, behind: bool = False
 ) -> bool:
     """Beside a longer text, with filler on the left or behind, a short one has its own numbers."""
-    extra = ids.shape[1] - short
-    first = 0 if behind else extra
-    padded = ids if behind else ids.roll(extra, 1)  # what follows the short text is its filler
+    first = 0 if behind else ids.shape[1] - short
+    padded = ids.roll(first, 1)  # what is not the short text is its filler
     mask = torch.zeros_like(ids[0], dtype=torch.bool)
     mask[first : first + short] = True
     try:
