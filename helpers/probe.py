@@ -192,11 +192,11 @@ def _padding_is_harmless(
 ) -> bool:
     """Beside a longer text, with filler on the left or behind, a short one has its own numbers."""
     first = 0 if behind else ids.shape[1] - short
-    padded = ids.roll(first, 1)  # what is not the short text is its filler
+    rows = torch.cat([ids.flip(1), ids.roll(first, 1)])  # the rest of the second is its filler
     mask = torch.zeros_like(ids[0], dtype=torch.bool)
     mask[first : first + short] = True
     try:
-        both = _logits(model, torch.cat([ids, padded]), torch.stack([torch.ones_like(mask), mask]))
+        both = _logits(model, rows, torch.stack([torch.ones_like(mask), mask]))
     except Exception:  # whatever it is: then it is not done
         return False
     return _gap(both[1:, first : first + short], alone) <= _rounding(alone)
