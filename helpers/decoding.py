@@ -174,7 +174,7 @@ class Decoder:
             layer.cumulative_length.fill_(width)
         step.slot.fill_(width)
         step.column.fill_(1)
-        step.position.copy_(mask.sum(1, keepdim=True))
+        step.position.copy_(mask.sum(1, keepdim=True) + models.first_position(self.model))
         step.allowed.zero_()
         step.allowed[:, 0, 0, :width] = mask
 
@@ -269,10 +269,7 @@ def new_cache(model: nn.Module, *, room: int | None = None) -> DynamicCache:
     """
     bare = models.unwrap(model)
     if "past_key_values" not in inspect.signature(bare.forward).parameters:
-        raise ValueError(
-            f"{type(bare).__name__} takes no key-value cache, so it cannot be decoded "
-            "token by token here. Use a transformer (GPT-2, Llama, Qwen, OPT, Gemma, …)."
-        )
+        raise ValueError(f"{type(bare).__name__} takes no key-value cache.")
     cache = DynamicCache(config=getattr(model, "config", None))
     if room is not None:  # layers that see all tokens; sliding windows keep their own
         cache.layers = [

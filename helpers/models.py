@@ -365,8 +365,8 @@ def context_length(model: nn.Module) -> int | None:
         if rope.get("rope_type") in ("longrope", "dynamic"):
             limits.append(rope.get("original_max_position_embeddings"))
             limits.append(getattr(config, "original_max_position_embeddings", None))
-    known = [limit for limit in limits if isinstance(limit, int)]
-    return min(known, default=None)
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    return min(known) - first_position(model) if known else None
 
 
 def best_device() -> torch.device:
@@ -379,7 +379,7 @@ def best_device() -> torch.device:
 def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) -> Any:
     """Call a Hugging Face causal model so that padding on the left changes nothing.
 
-    Positions are counted from each row's first real token, where the model takes positions.
+    Positions are counted from each row's first real token on, where the model takes positions.
 
     Args:
         model: any causal LM of `transformers`, bare or wrapped (PEFT, DDP, torch.compile).
@@ -392,11 +392,24 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     accepted = inspect.signature(unwrap(model).forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if "position_ids" in accepted:
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, M)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0) + first_position(model)  # (B, M)
         kwargs["position_ids"] = positions[:, -token_ids.shape[1] :]
     if "logits_to_keep" not in accepted and not open_ended:
         kwargs.pop("logits_to_keep", None)
     return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
+
+
+def first_position(model: nn.Module) -> int:
+    """The number of a text's first position: 0, but behind that of filler in a RoBERTa.
+
+    Args:
+        model: any causal LM, bare or wrapped.
+    """
+    known = unwrap(model).__dict__
+    if "_first_position" not in known:
+        counting = [m for m in model.modules() if hasattr(m, "create_position_ids_from_input_ids")]
+        known["_first_position"] = max((int(m.padding_idx) + 1 for m in counting), default=0)  # type: ignore[arg-type]
+    return known["_first_position"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -5,7 +5,9 @@ on the architecture, so a model is asked itself, with two short texts, before it
 that is not exact is not taken; a model that is no policy at all is refused in words.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor, nn
 
 from helpers import contract, decoding, models
 
-LONG, SHORT = 12, 7  # tokens of the two texts
+LONG, SHORT, WINDOW = 12, 7, 5  # tokens of the two texts, and most of a window of attention
+WINDOWS = ("sliding_window", "attention_chunk_size")
 # Nats that rounding may move a log-probability by.
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3}
 ROUNDING_OF_HALF = 0.3
@@ -47,6 +50,7 @@ def reading(model: nn.Module) -> Reading:
         ValueError: it cannot be called as a language model, its logits are not numbers, or what
             it says about a token depends on later ones.
     """
+    _refuse_virtual_tokens(model)  # a wrapper, which may have come after the first call
     bare: Any = models.unwrap(model)
     attention = getattr(getattr(bare, "config", None), "_attn_implementation", None)
     known = bare.__dict__.get("_reading", {})  # a deep copy of the model has it too
@@ -54,7 +58,7 @@ def reading(model: nn.Module) -> Reading:
         was_training = model.training
         model.eval()
         try:
-            with torch.autocast(bare.device.type, enabled=False):
+            with torch.autocast(bare.device.type, enabled=False), _small_windows(bare, attention):
                 found = _find_out(model)
         finally:
             model.train(was_training)
@@ -68,9 +72,23 @@ def reading(model: nn.Module) -> Reading:
     return bare.__dict__["_reading"][attention]
 
 
+@contextlib.contextmanager
+def _small_windows(bare: Any, attention: str | None) -> Iterator[None]:
+    """Windows of attention that the short texts outgrow: there, caches and masks can differ."""
+    config = models.text_config(bare)
+    known = vars(config) if attention in ("sdpa", "eager") else {}  # whose masks ask the config
+    before = {name: known[name] for name in WINDOWS if isinstance(known.get(name), int)}
+    for name, width in before.items():
+        setattr(config, name, min(width, WINDOW))
+    try:
+        yield
+    finally:
+        for name, width in before.items():
+            setattr(config, name, width)
+
+
 def _find_out(model: nn.Module) -> Reading:
     bare: Any = models.unwrap(model)
-    _refuse_virtual_tokens(model)
     context = models.context_length(model)
     long = LONG if context is None else min(LONG, context)
     if long < 3:  # nothing to be padded or kept
@@ -81,10 +99,12 @@ def _find_out(model: nn.Module) -> Reading:
     try:
         whole = _logits(model, ids, everything)  # (1, L, V)
         begin = _logits(model, ids[:, :short], everything[:, :short])
-    except (TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
+        if any(weight.requires_grad for weight in model.parameters()):
+            _ask_for_gradient(model, ids)
+    except Exception as error:  # whatever it is: then it is no policy
         raise ValueError(
-            f"{type(bare).__name__} cannot be called with token ids alone, as a language model "
-            f"must ({type(error).__name__}: {error})."
+            f"{type(bare).__name__} cannot be read and trained with token ids alone and without "
+            f"dropout, as a policy must ({type(error).__name__}: {error!s:.200})."
         ) from error
     _refuse_no_numbers(whole)
     gap = _gap(whole[:, :short], begin)
@@ -95,6 +115,11 @@ def _find_out(model: nn.Module) -> Reading:
             "A BERT needs is_decoder=True in its config."
         )
     padded = _padding_is_harmless(model, ids, short, begin)
+    if not (padded or _padding_is_harmless(model, ids, short, begin, behind=True)):
+        raise ValueError(
+            f"{type(bare).__name__} says something else about a text when another one is beside "
+            "it in the batch, so no text has a probability of its own."
+        )
     cached = _cache_is_exact(model, ids, short, whole, padded)
     shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
     return Reading(padded, cached, shared)
@@ -144,25 +169,37 @@ def _rounding(logits: Tensor) -> float:
 
 
 def _refuse_no_numbers(logits: Tensor) -> None:
-    if bool(logits.isnan().any() | (logits == torch.inf).any()) or not bool(
-        logits.isfinite().any(-1).all()
-    ):
+    numbers = ~(logits.isnan() | (logits == torch.inf))  # −inf is an impossible token
+    if not bool(numbers.all() & logits.isfinite().any(-1).all()):
         raise ValueError(
             "the logits of this model are not finite (nan or infinite) for ordinary tokens: its "
             "weights are damaged, by a broken download or by an overflow in an earlier run."
         )
 
 
-def _padding_is_harmless(model: nn.Module, ids: Tensor, short: int, alone: Tensor) -> bool:
-    """Beside a longer text, with filler on the left, a short one must get its own numbers."""
-    extra = ids.shape[1] - short
-    padded = torch.cat([ids[:, -extra:], ids[:, :short]], dim=1)
-    mask = torch.arange(ids.shape[1], device=ids.device) >= extra
+def _ask_for_gradient(model: nn.Module, ids: Tensor) -> None:
+    """Some models give one in training mode alone, in which they drop out."""
+    read: list[Tensor] = []  # the tokens' embeddings: their gradient comes through all layers
+    table: Any = models.unwrap(model).get_input_embeddings()  # type: ignore[operator]
+    hook = table.register_forward_hook(lambda *call: read.append(call[2].requires_grad_()))
+    with torch.enable_grad(), hook:  # which is removed at the end
+        total = _logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).float().sum()
+        torch.autograd.grad(total, read, allow_unused=True)
+
+
+def _padding_is_harmless(
+    model: nn.Module, ids: Tensor, short: int, alone: Tensor, *, behind: bool = False
+) -> bool:
+    """Beside a longer text, with filler on the left or behind, a short one has its own numbers."""
+    first = 0 if behind else ids.shape[1] - short
+    rows = torch.cat([ids.flip(1), ids.roll(first, 1)])  # the rest of the second is its filler
+    mask = torch.zeros_like(ids[0], dtype=torch.bool)
+    mask[first : first + short] = True
     try:
-        both = _logits(model, torch.cat([ids, padded]), torch.stack([torch.ones_like(mask), mask]))
+        both = _logits(model, rows, torch.stack([torch.ones_like(mask), mask]))
     except Exception:  # whatever it is: then it is not done
         return False
-    return _gap(both[1:, extra:], alone) <= _rounding(alone)
+    return _gap(both[1:, first : first + short], alone) <= _rounding(alone)
 
 
 def _cache_is_exact(model: nn.Module, ids: Tensor, short: int, whole: Tensor, padded: bool) -> bool:

@@ -127,28 +127,26 @@ def saved_before_the_record_is_handed_out(loop, folder, run, lock):
         iterator.close()
 
 
-def nan_rewards_let_through(reward, prompts, completions, *, step, dtype=torch.float64):
+def nan_rewards_let_through(reward, prompts, completions, *, step):
     def finite(*texts):
         return torch.as_tensor(reward(*texts), dtype=torch.float64).nan_to_num()
 
-    return SAFE["call"](finite, prompts, completions, step=step, dtype=dtype)
+    return SAFE["call"](finite, prompts, completions, step=step)
 
 
-def a_column_is_flattened(reward, prompts, completions, *, step, dtype=torch.float64):
+def a_column_is_flattened(reward, prompts, completions, *, step):
     def flat(*texts):
         got = reward(*texts)
         return got.reshape(-1) if hasattr(got, "reshape") else got
 
-    return SAFE["call"](flat, prompts, completions, step=step, dtype=dtype)
+    return SAFE["call"](flat, prompts, completions, step=step)
 
 
-def the_reader_gets_the_lists_themselves(
-    reward, prompts, completions, *, step, dtype=torch.float64
-):
+def the_reader_gets_the_lists_themselves(reward, prompts, completions, *, step):
     def with_the_originals(_prompts, _completions):
         return reward(prompts, completions)
 
-    return SAFE["call"](with_the_originals, prompts, completions, step=step, dtype=dtype)
+    return SAFE["call"](with_the_originals, prompts, completions, step=step)
 
 
 def gradient_that_is_not_finite_is_set_to_zero(self):

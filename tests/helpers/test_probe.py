@@ -24,6 +24,9 @@ KINDS = {  # kind → (verdict, what is not done)
     "lfm2": ("exact, slower", "no cache, prompts not shared"),  # convolutions with a state
     "mamba": ("exact, slower", "no cache, prompts not shared"),
     "rwkv": ("exact, slower", "no padding, no cache, prompts not shared"),
+    "moshi": ("exact, slower", "no cache, prompts not shared"),  # forgets only with its cache
+    "roberta is_decoder": ("exact", ""),  # positions that begin behind that of filler
+    "reformer": ("refused", "without dropout"),  # no gradient but in training mode
     "bert": ("refused", "is not causal"),
     "roberta": ("refused", "is not causal"),
 }
@@ -78,6 +81,41 @@ def test_positions_that_change_with_the_length_end_the_context(tmp_path):
             max_new_tokens=10,
             uniforms=torch.rand(1, 10),
         )
+
+
+@pytest.mark.parametrize(("kind", "cached"), [("moshi", False), ("mistral", True)])
+@pytest.mark.filterwarnings("ignore")
+def test_a_window_longer_than_the_texts_of_the_probe_is_tried_all_the_same(
+    kind, cached, monkeypatch
+):
+    monkeypatch.setitem(architectures.SMALL, "sliding_window", 20)
+    model = architectures.tiny_model(kind)
+    assert probe.reading(model).cached == cached
+    assert model.config.sliding_window == 20
+    ids = torch.randint(3, 300, (1, 20), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    asked = rollout.SamplingSettings((1,), 30, group_size=3)
+    batch = rollout.sample(model, ids, mask, asked, generator=torch.Generator().manual_seed(0))
+    again = rollout.completion_logprobs(model, batch)
+    assert float((again - batch.old_logprobs).abs().max()) < 1e-4
+
+
+def test_positions_behind_that_of_filler_shorten_the_context(tmp_path):
+    lm = models.load(folder_of(architectures.tiny_model("roberta is_decoder"), tmp_path))
+    assert models.first_position(lm.model) == 3 and lm.context_length == 64 - 3
+    ids = torch.randint(3, 300, (1, 61), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        told = models.forward(lm.model, ids, torch.ones_like(ids, dtype=torch.bool)).logits
+        assert torch.equal(told, lm.model(input_ids=ids).logits)
+
+
+def test_a_model_that_mixes_the_texts_of_a_batch_is_refused():
+    model = architectures.tiny_model("llama")
+    model.get_input_embeddings().register_forward_hook(
+        lambda _module, _input, output: output + output.mean(0, keepdim=True)
+    )
+    with pytest.raises(ValueError, match="another one is beside it in the batch"):
+        probe.reading(model)
 
 
 def test_weights_that_are_no_numbers_are_named_with_the_step(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from helpers import models, rollout
+from helpers import models, probe, rollout
 from tests.helpers import example_loops
 
 
@@ -32,6 +32,7 @@ def test_each_completion_is_the_plain_loops_whoever_else_is_written(reviews, tem
         uniforms=uniforms,
     )
     assert batch.lengths.min() < 5 and batch.lengths.max() > 15  # rows have left meanwhile
+    assert probe.reading(reviews.model).cached, "right by reading each text whole, and slow"
     for row in range(24):
         wanted = slow_sample(
             reviews, example_loops.PROMPTS[row // 6], uniforms[row], 25, temperature
