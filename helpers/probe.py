@@ -58,7 +58,12 @@ def reading(model: nn.Module) -> Reading:
         was_training = model.training
         model.eval()
         try:
-            with torch.autocast(bare.device.type, enabled=False), _small_windows(bare, attention):
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+                torch.autocast(bare.device.type, enabled=False),
+                _small_windows(bare, attention),
+            ):
                 found = _find_out(model)
         finally:
             model.train(was_training)
