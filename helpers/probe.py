@@ -40,7 +40,6 @@ class Reading:
         return self.padded or bool(mask.all())
 
 
-@torch.no_grad()
 def reading(model: nn.Module) -> Reading:
     """How a model may be read; found out at the first call, and remembered.
 

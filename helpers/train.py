@@ -111,12 +111,10 @@ def train(
             if lock is not None:
                 lock.release()
             raise
-    loop.processes.check_same(
-        run
-        | {"step to begin with": str(loop.state.step), "weights": identity.of_model(lm.model)}
-        | {"settings": repr(loop.config)},
-        lm.model.device,
-    )
+    if loop.processes.count > 1:  # a digest of all weights costs time
+        begin = {"step to begin with": str(loop.state.step), "settings": repr(loop.config)}
+        begin |= {"weights": identity.of_model(lm.model)}
+        loop.processes.check_same(run | begin, lm.model.device)
     records = _run(loop, place if loop.processes.rank == 0 else None, run, lock)
     _OPEN.add(records)
     return records

@@ -1,6 +1,6 @@
 """Tests of the tests, from outside: small slips in the code, one at a time; do the tests notice?
 
-    python tools/mutation.py [--all] [module …]      `make mutation` installs what it needs
+    python tools/mutation.py [module …]      `make mutation` installs what it needs
 
 The slips are those of cosmic-ray (an operator, a comparison, a number, a decorator, a condition),
 of the kinds that mean something, and some of tensor code that it does not know: a sum for a mean,

@@ -28,6 +28,16 @@ def wait_for(condition) -> None:
         time.sleep(0.002)
 
 
+def check_named_ones_are_whole(folder) -> None:
+    for path in checkpoints._whole_names(folder):
+        assert (path / "state.json").exists(), "under its own name, and not whole"
+
+
+def go_on_and_check(folder, log, unkilled) -> None:
+    list(killable_runs.runlog.record(killable_runs.start(folder=folder), log))
+    killable_runs.check_whole(folder, log, unkilled)
+
+
 # ------------------------------------------------------------------------------------- kill -9
 
 
@@ -74,10 +84,8 @@ def test_killed_at_the_worst_places(place, count, tmp_path, unkilled):
     process = killable_runs.launch(killable_runs.go, str(folder), str(log), place, count, {})
     process.join(WAIT)
     assert process.exitcode == -signal.SIGKILL, "the place was not reached"
-    for path in checkpoints._whole_names(folder):
-        assert (path / "state.json").exists(), "under its own name, and not whole"
-    list(killable_runs.runlog.record(killable_runs.start(folder=folder), log))
-    killable_runs.check_whole(folder, log, unkilled)
+    check_named_ones_are_whole(folder)
+    go_on_and_check(folder, log, unkilled)
 
 
 @needs_signals
@@ -120,10 +128,8 @@ def test_ctrl_c_again_while_the_last_step_is_saved(tmp_path, unkilled):
             process.join(chance.uniform(0.0, 0.02))
         process.join(WAIT)
         assert process.exitcode is not None
-        for path in checkpoints._whole_names(folder):
-            assert (path / "state.json").exists(), "under its own name, and not whole"
-    list(killable_runs.runlog.record(killable_runs.start(folder=folder), log))
-    killable_runs.check_whole(folder, log, unkilled)
+        check_named_ones_are_whole(folder)
+    go_on_and_check(folder, log, unkilled)
 
 
 @needs_signals
