@@ -9,13 +9,16 @@ survives must be named in `tests/mutation_equivalent.toml` with the reason why i
 of the rest at least 95 % must die, or the exit status is 1.
 
 Nothing is written to disk: every slip lives in a forked process that has imported torch and pytest
-already, so that a second is enough for most.
+already. Tests that have found slips before go first, then the quick ones: seconds are enough for
+most.
 """
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -38,10 +41,12 @@ BESIDE = {  # module: its tests below tests/, quick ones first
     "helpers.advantages": "helpers/test_advantages.py helpers/test_rewards_to_go.py",
     "helpers.value_head": "helpers/test_value_head.py helpers/test_train_baselines.py",
     "helpers.scoring": "helpers/test_scoring.py helpers/test_train_gradients.py"
-    " helpers/test_train_baselines.py helpers/test_probe.py",
+    " helpers/test_train_baselines.py helpers/test_probe.py helpers/test_cpu.py",
+    "helpers.cpu": "helpers/test_cpu.py",
     "helpers.rollout": "helpers/test_rollout.py helpers/test_rollout_rows.py"
-    " helpers/test_scoring.py helpers/test_probe.py",
-    "helpers.decoding": "helpers/test_decoding.py helpers/test_scoring.py helpers/test_rollout.py",
+    " helpers/test_decoding_lean.py helpers/test_scoring.py helpers/test_probe.py",
+    "helpers.decoding": "helpers/test_decoding.py helpers/test_decoding_lean.py"
+    " helpers/test_scoring.py helpers/test_rollout.py helpers/test_probe.py",
     "helpers.train": "helpers/test_train_steps.py helpers/test_train_gradients.py"
     " helpers/test_train_baselines.py helpers/test_train_refusals.py helpers/test_probe.py"
     " helpers/test_checkpoints.py helpers/test_identity.py",
@@ -143,7 +148,7 @@ def _of_cosmic_ray(source: str) -> Iterator[str]:
 def _compare(source: str, changed: str) -> Mutant | None:
     pairs = zip(source.split("\n"), changed.split("\n"), strict=False)
     for number, (before, after) in enumerate(pairs, start=1):
-        if before != after and not (before.strip(" *,") == after.strip(" /,") == ""):  # def f(*, x)
+        if before != after and after != before.replace("*,", "/,", 1):  # def f(x, *, y)
             return Mutant(number, before.strip(), after.strip(), changed)
     return None
 
@@ -198,7 +203,29 @@ def path_of(module: str) -> Path:
     return ROOT / (module.replace(".", "/") + ".py")
 
 
-def dies(module: str, source: str, tests: list[str], *, seconds: float) -> bool:
+class _InOrder:
+    """For pytest: which test goes first, and a note of each that ran."""
+
+    def __init__(self, order: dict[str, float], pipe: int) -> None:
+        self.order, self.pipe = order, pipe
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items.sort(key=lambda item: self.order.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report) -> None:  # type: ignore[no-untyped-def]
+        if report.failed or report.when == "call":
+            about = [report.nodeid, report.duration, report.failed]
+            os.write(self.pipe, (json.dumps(about) + "\n").encode())
+
+
+def dies(
+    module: str,
+    source: str,
+    tests: list[str],
+    *,
+    seconds: float,
+    order: dict[str, float] | None = None,
+) -> bool:
     """Whether the tests fail with a module of this source, in a forked process.
 
     Args:
@@ -206,9 +233,14 @@ def dies(module: str, source: str, tests: list[str], *, seconds: float) -> bool:
         source: of it.
         tests: files below tests/.
         seconds: after which it counts as failed: a loop that never ends is noticed too.
+        order: of a test's name, its place; is brought up to date: a test that failed goes before
+            all others, the rest by the time that they take.
     """
+    order = {} if order is None else order
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(reading)
         signal.alarm(max(1, int(seconds)))
         with open(os.devnull, "w", encoding="utf-8") as nothing:
             os.dup2(nothing.fileno(), 1)
@@ -216,9 +248,14 @@ def dies(module: str, source: str, tests: list[str], *, seconds: float) -> bool:
         sys.meta_path.insert(0, _Finder(module, path_of(module), source))
         import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not gpu"]
-        status = pytest.main([*options, *(str(ROOT / "tests" / test) for test in tests)])
-        os._exit(int(status))
+        slow = ("cacheprovider", "xdist", "nbval", "unraisableexception")  # to load, or at the end
+        options = ["-x", "-q", "-m", "not gpu", *(f"-pno:{name}" for name in slow)]
+        paths = [str(ROOT / "tests" / test) for test in tests]
+        os._exit(int(pytest.main([*options, *paths], plugins=[_InOrder(order, writing)])))
+    os.close(writing)
+    with open(reading, encoding="utf-8") as lines:
+        for name, spent, failed in map(json.loads, lines):
+            order[name] = min(order.values(), default=0.0) - 1 if failed else order.get(name, spent)
     return os.waitpid(child, 0)[1] != 0
 
 
@@ -246,14 +283,15 @@ def run(module: str, tests: list[str]) -> tuple[int, int, list[Mutant]]:
     """(killed, equivalent, survivors) of a module."""
     source = path_of(module).read_text(encoding="utf-8")
     started = time.perf_counter()
-    if dies(module, source, tests, seconds=600):
+    order: dict[str, float] = {}
+    if dies(module, source, tests, seconds=600, order=order):
         sys.exit(f"{module}: the tests fail without any slip: {tests}")
     limit = 20 + 5 * (time.perf_counter() - started)
     known, killed, equal, left = equivalents(module), 0, 0, []
     for one in mutants(source):
         if (one.before, one.after) in known:
             equal += 1
-        elif dies(module, one.source, tests, seconds=limit):
+        elif dies(module, one.source, tests, seconds=limit, order=order):
             killed += 1
         else:
             left.append(one)
@@ -271,6 +309,7 @@ def _import_libraries() -> None:
         getattr(transformers, name)  # the library imports what it is asked for
     for name in [n for n in sys.modules if n.split(".")[0] in ("helpers", "course", "tests")]:
         del sys.modules[name]
+    gc.freeze()  # what all processes share is not looked through again in each
 
 
 def main() -> int:

@@ -147,3 +147,54 @@ def test_an_expert_is_hurt_by_comparing(world):
         for judge in (lambda r: r, advantages.leave_one_out)
     )
     assert loo > 10 * none
+
+
+def test_compare_by_hand():
+    groups = tensor([[4, 1], [2, 2]])
+    assert torch.equal(advantages.compare("none", groups), groups)
+    assert advantages.compare("constant", groups, level=1.5).tolist() == [[2.5, -0.5], [0.5, 0.5]]
+    level = tensor(3)
+    assert advantages.compare("running_mean", groups, level=level).tolist() == [[1, -2], [-1, -1]]
+    assert advantages.compare("leave_one_out", groups, level=99.0).tolist() == [[3, -3], [0, 0]]
+    assert advantages.compare("group_mean", groups).tolist() == [[1.5, -1.5], [0, 0]]
+
+
+def test_the_running_mean_keeps_nine_tenths():
+    assert float(advantages.running_mean(None, tensor([[1, 3], [5, 7]]))) == 4
+    assert float(advantages.running_mean(tensor(10), tensor([1, 3]))) == pytest.approx(9.2)
+
+
+def test_the_z_score_adds_a_ten_thousandth():
+    found = advantages.group_z_score(tensor([4, 2, 0]))
+    assert_close(found, tensor([2 / 2.0001, 0, -2 / 2.0001]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_is_what_differs_by_eight_units_in_the_last_place(dtype):
+    unit = torch.finfo(dtype).eps
+    rows = [[1, 1 + 8 * unit, 1], [1, 1 + 9 * unit, 1], [-3, -3, -3], [0, 0, 0], [7, 7, 6]]
+    rewards = torch.tensor([rows, rows[::-1]], dtype=dtype)  # (2, 5, 3): any number of dimensions
+    found = advantages.zero_where_equal(torch.full_like(rewards, 5.0), rewards)
+    assert found[..., 0].tolist() == [[0, 5, 0, 0, 5], [5, 0, 0, 5, 0]]
+    assert torch.equal(found, found[..., :1].expand_as(found))
+
+
+def test_one_word_and_padding_on_the_left():
+    one = advantages.rewards_to_go(tensor([[3]]), torch.ones(1, 1, dtype=torch.bool))
+    assert one.tolist() == [[3]]
+    late = torch.tensor([[False, True, True]])
+    assert advantages.rewards_to_go(tensor([[9, 1, 2]]), late).tolist() == [[0, 3, 2]]
+
+
+def test_gae_is_the_reward_to_go_minus_v_unless_it_is_told_otherwise():
+    rewards, values = tensor([[1, 2, 4]]), tensor([[0.5, 0.25, 1]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    found = advantages.gae(rewards, values, mask)
+    assert torch.equal(found, advantages.rewards_to_go(rewards, mask) - values)
+
+
+def test_each_group_is_measured_by_itself():
+    unit = torch.finfo(torch.float64).eps
+    rewards = tensor([[1, 1 + 9 * unit, 1], [1e9, 1e9, 1e9], [7, 7, 7], [1, 2, 3]])
+    found = advantages.zero_where_equal(torch.full_like(rewards, 5.0), rewards)
+    assert found[:, 0].tolist() == [5, 0, 0, 5]

@@ -172,3 +172,11 @@ def test_truncation_by_hand():
 def test_sampling_refuses_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         logprobs.sampling_logits(LOGITS, **settings)
+
+
+def test_the_edges_of_top_p():
+    logits = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64).log()
+    kept = logprobs.sampling_logits(logits, top_p=0.5)
+    assert torch.isfinite(kept).tolist() == [True, False, False], "0.5 is reached by the first"
+    rare = torch.tensor([0.0, -60.0], dtype=torch.float64)  # a sum of 1 before the second
+    assert torch.equal(logprobs.sampling_logits(rare, top_p=1.0), rare), "1 leaves out nothing"

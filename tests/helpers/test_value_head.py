@@ -118,3 +118,13 @@ def test_advantages_use_the_v_of_before_and_teach_the_next(sampled):
     ends = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], 1)
     delta = rewards + following.masked_fill(~ends, 0.0) - value
     assert_close(one_step, delta.masked_fill(~mask, 0.0))
+
+
+def test_states_have_no_graph_and_a_memory_may_be_float32(sampled):
+    model, batch = sampled[:2]
+    states = value_head.features(model, batch)
+    assert not states.requires_grad
+    sums = value_head.normal_equations(states, batch.old_logprobs, batch.completion_mask)
+    exact, rounded = (value_head.predict(memory, states) for memory in (sums, sums.float()))
+    assert exact.dtype == rounded.dtype == torch.float64
+    assert torch.allclose(exact, rounded, rtol=0, atol=0.05)
