@@ -6,21 +6,27 @@ a temperature: the same lines serve all.
 
 How it is fast: the deepest prefixes (64 in the word world) contain all shorter ones, so one
 batched call of the policy gives the next-word distribution of every state. From there on
-it is addition along the levels of the tree. N counts completions, S states, A actions.
+it is addition along the levels of the tree. In large worlds a transformer reads each prefix once,
+from the keys and values of the one before. N counts completions, S states, A actions.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.utils import checkpoint
 
 from course.worlds.word_world import RewardFunction, TokenWorld
-from helpers import contract, kl, logprobs
+from helpers import contract, decoding, kl, logprobs, probe
 
 Policy = Callable[[Tensor], Tensor]
+LARGE = 500  # deepest prefixes from which reading each prefix once pays
+MANY = 20_000  # prefixes of a level from which activations are not kept,
+PIECE = 1000  # and the children of so many are read at once
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,27 @@ def enumerate_completions(world: TokenWorld) -> Completions:
     Returns:
         The completions; do not write into its tensors, they are cached.
     """
-    depth = world.max_length
-    rows: list[tuple[int, ...]] = []
+    depth, eos_ids = world.max_length, world.eos_ids
+    texts, ids, ended = [], [], []
+    written = [""]  # all unfinished prefixes of one length, as texts
     for length in range(depth + 1):
-        prefixes = _prefixes(world, length).tolist()
-        ended = [(*prefix, eos) for prefix in prefixes for eos in world.eos_ids]
-        rows += [tuple(prefix) for prefix in prefixes] if length == depth else ended
-    finished = torch.tensor([row[-1] in world.eos_ids for row in rows])
-    return Completions(
-        completion_ids=torch.tensor([row + (0,) * (depth - len(row)) for row in rows]),
-        lengths=torch.tensor([len(row) for row in rows]),
-        finished=finished,
-        texts=tuple(world.decode(row) for row in rows),
-    )
+        prefixes = _prefixes(world, length)
+        if length == depth:
+            ends, new = prefixes, written
+        else:
+            last = torch.tensor(eos_ids, dtype=torch.int64).repeat(len(prefixes)).unsqueeze(1)
+            ends = torch.cat([prefixes.repeat_interleave(len(eos_ids), 0), last], dim=1)
+            new = [f"{text} {world.words[eos]}".lstrip() for text in written for eos in eos_ids]
+            words = world.words[: world.num_continuing]
+            written = [f"{text} {word}".lstrip() for text in written for word in words]
+        texts += new
+        ids.append(torch.nn.functional.pad(ends, (0, depth - ends.shape[1])))
+        ended.append(torch.full((len(ends),), ends.shape[1]))
+    lengths = torch.cat(ended)
+    completion_ids = torch.cat(ids)
+    last = completion_ids.gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
+    finished = torch.isin(last, torch.tensor(eos_ids, dtype=torch.int64))
+    return Completions(completion_ids, lengths, finished, tuple(texts))
 
 
 def _prefixes(world: TokenWorld, length: int) -> Tensor:
@@ -82,6 +96,9 @@ def state_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> list[Tenso
         ValueError: the logits are not (B, L, A).
     """
     depth, n = world.max_length, world.num_continuing
+    model = getattr(policy, "model", None)
+    if model is not None and n ** (depth - 1) >= LARGE and probe.reading(model).shared:
+        return _along_the_tree(model, world, prompt)
     deepest = _prefixes(world, depth - 1)  # (n^(T−1), T−1)
     prompt_column = torch.full((len(deepest), 1), world.prompt_id(prompt))
     token_ids = torch.cat([prompt_column, deepest], dim=1)  # (n^(T−1), T)
@@ -95,6 +112,35 @@ def state_logprobs(policy: Policy, world: TokenWorld, prompt: str) -> list[Tenso
         )
     # Level k: one deep row for every prefix of k words, read at position k.
     return [logits[:: n ** (depth - 1 - k), k].log_softmax(-1) for k in range(depth)]
+
+
+def _along_the_tree(model: Any, world: TokenWorld, prompt: str) -> list[Tensor]:
+    """As `state_logprobs`, each prefix read once: its last word, with what its parent has kept.
+
+    Of a very large deepest level no activations are kept: they are computed again.
+    """
+    cache = decoding.new_cache(model)
+    token_ids = torch.tensor([[world.prompt_id(prompt)]])
+    logits = model(input_ids=token_ids, past_key_values=cache, use_cache=True).logits
+    levels, kept = [logits[:, -1].log_softmax(-1)], decoding.cached_tensors(cache)
+    step = partial(_children, model, world.num_continuing)
+    for k in range(1, world.max_length):
+        if k == world.max_length - 1 and world.num_continuing**k > MANY:
+            pieces = zip(*(t.split(PIECE) for t in kept), strict=True)
+            last = lambda *some: step(*some)[0]  # noqa: E731
+            parts = [checkpoint.checkpoint(last, *some, use_reentrant=False) for some in pieces]
+            return [*levels, torch.cat(parts)]
+        level, *kept = step(*kept)
+        levels.append(level)
+    return levels
+
+
+def _children(model: Any, n: int, *kept: Tensor) -> tuple[Tensor, ...]:
+    """log π (rows · n, A) behind each prefix and each of n words, and the keys and values there."""
+    cache = decoding.cache_of(model, [t.repeat_interleave(n, 0) for t in kept])
+    token_ids = torch.arange(n).repeat(len(kept[0])).unsqueeze(1)
+    logits = model(input_ids=token_ids, past_key_values=cache, use_cache=True).logits
+    return logits[:, -1].log_softmax(-1), *decoding.cached_tensors(cache)
 
 
 def along(levels: Sequence[Tensor], path: Sequence[int]) -> list[Tensor]:

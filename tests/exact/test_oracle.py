@@ -1,12 +1,17 @@
 """The oracle against brute force: loops over texts, products, finite differences."""
 
+import dataclasses
 import itertools
 import math
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
+from scipy import stats
 from torch.testing import assert_close
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from course.exact import oracle, tables
 from course.worlds import tiny_models, word_world
@@ -200,7 +205,72 @@ def test_it_serves_32768_sequences():
     policy, weights = models.as_policy(model), list(model.parameters())
     best = seconds(lambda: oracle.objective_gradient(policy, weights, large, "p"), 2)
     print(f"J and ∇J, 32,768 completions, 2-layer transformer, 1 thread: {best:.2f} s")
-    assert best < 3
+    assert best < 1
+
+
+@pytest.mark.parametrize("many", [10**9, 50])
+@pytest.mark.parametrize("kind", ["word world", "no end", "one word left", "wide", "llama"])
+def test_each_prefix_once_is_the_same_tree(kind, many, world, monkeypatch):
+    flat = lambda prompts, texts: [float(text.count("a")) for text in texts]  # noqa: E731
+    other = {
+        "word world": world,
+        "no end": word_world.TokenWorld(("a", "b", "c"), ("p",), 4, flat, ends=False),
+        "one word left": word_world.TokenWorld(("a", "."), ("p", "q"), 5, flat),
+        "wide": word_world.TokenWorld((*"abcdefgh", "."), ("p",), 3, flat),
+        "llama": word_world.TokenWorld((*"abcd", "."), ("p",), 4, flat),
+    }[kind]
+    model = tiny_models.word_transformer(other, seed=1)
+    if kind == "llama":
+        sizes = {"vocab_size": 5, "hidden_size": 8, "intermediate_size": 8, "head_dim": 4}
+        sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+        model = LlamaForCausalLM(LlamaConfig(**sizes)).double()
+        model.model.embed_tokens = torch.nn.Embedding(6, 8, dtype=torch.float64)
+    found = []
+    for large in (10**9, 1):
+        monkeypatch.setattr(oracle, "LARGE", large)
+        monkeypatch.setattr(oracle, "MANY", many)
+        monkeypatch.setattr(oracle, "PIECE", 7)
+        called = []
+        hook = model.register_forward_hook(lambda *_, c=called: c.append(1))
+        levels = oracle.state_logprobs(models.as_policy(model), other, other.prompts[0])
+        hook.remove()
+        weights = list(model.parameters())
+        gradient = oracle.objective_gradient(
+            models.as_policy(model), weights, other, other.prompts[0]
+        )
+        found.append((levels, gradient, len(called)))
+    (plain, gradient, once), (tree, other_gradient, more) = found
+    assert once == 1 and more >= other.max_length, "one call, and one or more for each length"
+    for one, two in zip(plain, tree, strict=True):
+        assert_close(one, two, rtol=0, atol=1e-12)
+    assert gradient.norm() > 1e-3
+    assert_close(gradient, other_gradient, rtol=0, atol=1e-10)
+
+
+def test_a_million_texts_in_bounded_memory_and_time(monkeypatch):
+    """A process of its own, whose memory is its own; 6 words that go on and 7 places."""
+    code = """
+import resource, time, torch
+from course.exact import oracle
+from course.worlds import tiny_models, word_world
+from helpers import models
+flat = lambda prompts, texts: [float(text.count("a")) for text in texts]
+words = word_world.TokenWorld((*"abcdefghij", "."), ("p",), 6, flat)
+model = tiny_models.word_transformer(words, seed=0, dtype=torch.float32)
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+total = float(oracle.completion_logprobs(models.as_policy(model), words, "p").double().exp().sum())
+oracle.objective_gradient(models.as_policy(model), list(model.parameters()), words, "p")
+spent = time.process_time() - started
+more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(oracle.enumerate_completions(words).texts), total, spent, more / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    count, total, spent, mebibytes = map(float, done.stdout.split())
+    print(f"J and ∇J, {count:,.0f} texts: {spent:.1f} CPU s, {mebibytes:.0f} MiB more")
+    assert count == 1_111_111 and abs(total - 1) < 1e-4
+    assert spent < 10 and mebibytes < 1500
 
 
 def test_along_reads_the_way_down_a_text(world, table):
@@ -213,3 +283,67 @@ def test_along_reads_the_way_down_a_text(world, table):
     assert oracle.along(levels, []) == []
     # "very good" (ids 1, 2) is row 1·4 + 2 = 6 of its level, "good very" row 2·4 + 1 = 9
     assert oracle.rank([1, 2], 4) == 6 and oracle.rank([2, 1], 4) == 9 and oracle.rank([], 4) == 0
+
+
+def two_words(limit=2):
+    """0 = a, 1 = b, 2 = the end; the prompt is 3."""
+    flat = lambda prompts, texts: [float(len(text)) for text in texts]  # noqa: E731
+    return word_world.TokenWorld(("a", "b", "."), ("p",), limit, flat)
+
+
+def test_every_text_of_a_small_world_by_hand():
+    every = oracle.enumerate_completions(two_words())
+    assert every.texts == (".", "a .", "b .", "a a", "a b", "b a", "b b")
+    assert every.completion_ids.tolist() == [[2, 0], [0, 2], [1, 2], [0, 0], [0, 1], [1, 0], [1, 1]]
+    assert every.lengths.tolist() == [1, 2, 2, 2, 2, 2, 2]
+    assert every.finished.tolist() == [True] * 3 + [False] * 4
+    assert oracle.enumerate_completions(two_words(3)).completion_ids[0].tolist() == [2, 0, 0]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        every.texts = ()
+    same = two_words()
+    assert oracle.enumerate_completions(same) is oracle.enumerate_completions(same)
+
+
+def test_moves_are_numbered_along_the_tree_by_hand():
+    small = two_words()
+    moves = oracle.word_moves(small)  # states: root 0, "a" 1, "b" 2; 3 words in each
+    assert moves.tolist() == [[2, -1], [0, 5], [0 + 1, 8], [0, 3], [0, 4], [1, 6], [1, 7]]
+    assert oracle.word_moves(small) is moves
+    levels = [torch.tensor([[10.0, 11, 12]]), torch.tensor([[20.0, 21, 22], [30, 31, 32]])]
+    read = oracle.read_moves(levels, moves)
+    assert read.tolist() == [[12, 0], [10, 22], [11, 32], [10, 20], [10, 21], [11, 30], [11, 31]]
+    deep = oracle.word_moves(two_words(4))  # "b b a b" goes through the states 0, 2, 6, 13
+    texts = oracle.enumerate_completions(two_words(4)).texts
+    assert deep[texts.index("b b a b")].tolist() == [1, 2 * 3 + 1, 6 * 3 + 0, 13 * 3 + 1]
+    assert deep[texts.index("b b .")].tolist() == [1, 2 * 3 + 1, 6 * 3 + 2, -1]
+    assert [float(x) for x in oracle.along(levels, [1, 2])] == [11, 32]
+    assert [float(x) for x in oracle.along(levels[:1], [1])] == [11]
+
+
+def test_a_weight_that_does_nothing_has_no_gradient(world, table):
+    idle = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    found = oracle.objective_gradient(table, [table.logits, idle], world, "pan")
+    assert found[-3:].tolist() == [0, 0, 0] and found.norm() > 0
+
+
+def test_rewards_come_back_in_double(world):
+    count = len(oracle.enumerate_completions(world).texts)
+    paid = lambda prompts, texts: torch.arange(count)  # noqa: E731
+    assert oracle.rewards(world, "pan", reward=paid).dtype == torch.float64
+    holes = lambda prompts, texts: [math.nan] + [1.0] * (count - 1)  # noqa: E731
+    with pytest.raises(ValueError, match="nan or inf"):
+        oracle.rewards(world, "pan", reward=holes)
+
+
+def test_pearsons_test_by_the_library():
+    counts = torch.tensor([12, 7, 9, 12])
+    wanted = float(stats.chisquare([12, 7, 9, 12]).pvalue)
+    for scale in (1.0, 8.0):  # what is tested need not sum to 1
+        equal = torch.full((4,), 0.25 * scale)
+        assert oracle.chi_square_p_value(counts, equal) == pytest.approx(wanted, abs=1e-12)
+    # 5 is not fewer than 5; 4.5 is, so that the last two are one outcome
+    assert oracle.chi_square_p_value(torch.tensor([6, 4]), torch.ones(2)) == pytest.approx(
+        float(stats.chisquare([6, 4]).pvalue)
+    )
+    pooled = oracle.chi_square_p_value(torch.tensor([9, 2, 7]), torch.tensor([0.5, 0.25, 0.25]))
+    assert pooled == pytest.approx(float(stats.chisquare([9, 9]).pvalue))
