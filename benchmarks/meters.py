@@ -10,55 +10,61 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-
-def forward_flops(config: Any, *, rows: int, new_tokens: int, all_tokens: int, scored: int) -> int:
-    """Floating-point operations of the matrix products in one forward pass of a GPT-2.
-
-    Padding counts, and so does what the causal mask throws away: both are computed.
-
-    Args:
-        config: of the model.
-        rows: in the batch.
-        new_tokens: fed, a row.
-        all_tokens: attended to, a row; more than the new ones where there is a cache.
-        scored: positions whose logits are computed, of all rows together.
-    """
-    width = config.n_embd
-    weights = 12 * width**2 * config.n_layer  # 3 + 1 of attention, 4 + 4 of the perceptron
-    attention = 2 * width * all_tokens * config.n_layer  # queries with keys, weights with values
-    return 2 * (rows * new_tokens * (weights + attention) + scored * width * config.vocab_size)
+from helpers import cpu
 
 
 class FlopMeter:
-    """Adds up what a model's calls cost; twice as much again where gradients are on.
+    """Adds up what the products of a model with its weights cost; thrice where gradients are on.
 
-    A backward pass takes two products for each of the forward pass. Operations that are
-    repeated in it to save memory are not counted.
+    A backward pass takes two products for each of the forward pass. Padding counts, for it is
+    computed; attention does not, which is no product with weights. It listens to the linear
+    layers alone: a model that is itself listened to would be called by the library (`decoding`).
     """
 
     def __init__(self, model: nn.Module) -> None:
         """Begin to count.
 
         Args:
-            model: a GPT-2.
+            model: any, of linear layers such as GPT-2's or Llama's.
         """
         self.flops = 0
-        model.register_forward_hook(self._see, with_kwargs=True)
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear | Conv1D):
+                layer.register_forward_hook(self._see)
 
-    def _see(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        fed = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        rows, new_tokens = fed.shape
-        cache = getattr(output, "past_key_values", None)
-        all_tokens = cache.get_seq_length() if cache is not None else new_tokens
-        if "label_mask" in output:  # TRL's head, which scores in pieces and returns no logits
-            scored = int(output.label_mask.sum())
-        else:
-            scored = rows * output.logits.shape[1]
-        once = forward_flops(
-            model.config, rows=rows, new_tokens=new_tokens, all_tokens=all_tokens, scored=scored
-        )
-        self.flops += 3 * once if torch.is_grad_enabled() else once
+    def _see(self, layer: Any, args: tuple, output: Any) -> None:
+        rows = args[0].numel() // args[0].shape[-1]
+        self.flops += (6 if torch.is_grad_enabled() else 2) * rows * layer.weight.numel()
+
+
+def product_rates(model: nn.Module, rows: int, *, trials: int = 7) -> dict[str, float]:
+    """What this torch can do at the shapes of a model's linear layers, per library.
+
+    Args:
+        model: its weights are not used, their shapes are.
+        rows: of the products, such as the tokens of a micro-batch.
+        trials: the best counts.
+    Returns:
+        "MKL" (what torch takes on a CPU) and, where it is there, "oneDNN": operations per CPU
+        second of one forward pass of all linear layers, one after the other.
+    """
+    kinds = [m for m in model.modules() if isinstance(m, nn.Linear | Conv1D)]
+    shapes = [tuple(m.weight.t().shape if isinstance(m, Conv1D) else m.weight.shape) for m in kinds]
+    layers = [(torch.randn(rows, inner), torch.randn(outer, inner)) for outer, inner in shapes]
+    ways: dict[str, Any] = {"MKL": torch.nn.functional.linear}
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        ways["oneDNN"] = lambda x, w: cpu._multiply(x, w, None)
+    flops = sum(2 * rows * w.numel() for _, w in layers)
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(trials):
+        for name, way in ways.items():
+            started = time.process_time()
+            for x, weight in layers:
+                way(x, weight)
+            best[name] = max(best[name], flops / (time.process_time() - started))
+    return best
 
 
 def gemm_peak(*, side: int = 512, repeats: int = 20, trials: int = 10) -> float:

@@ -115,6 +115,7 @@ def trl_trainer(
     steps: int,
     folder: str,
     seen: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Any:
     """TRL's trainer with what our loop does too: one update a batch, no KL term, no schedule.
 
@@ -128,6 +129,7 @@ def trl_trainer(
         folder: where it may write.
         seen: gets the tensors of each batch, under "batch", and the first one's gradient, not
             clipped, under "gradient".
+        settings: of TRL's configuration, instead of `AS_OURS`.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -144,7 +146,7 @@ def trl_trainer(
             output_dir=folder,
             max_steps=steps,
             max_completion_length=work.max_new_tokens,
-            **AS_OURS,
+            **AS_OURS | settings,
         ),
         train_dataset=Dataset.from_dict({"prompt": asked}),
         processing_class=workloads.tokenizer(),

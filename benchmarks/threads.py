@@ -3,7 +3,7 @@
     python -m benchmarks.threads [--sizes 0.1 1 10 124] [--rounds 5] [--kernels 8] [--out FILE.md]
 
 A step is timed in a process of its own, by wall clock and by CPU time of the process, for three
-ways to start: as the course does (`helpers.threads`), with all cores as torch does by itself
+ways to start: as the course does (`helpers.cpu`), with all cores as torch does by itself
 (threads that wait spin), and with all cores and threads that sleep while they wait. They take
 turns, so that what else the machine does meets all alike. "Busy" is the same while one other
 process counts without end. Then so many kernels run chapter 00 at once, no variable set.

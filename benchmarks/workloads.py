@@ -43,6 +43,9 @@ class Workload:
     shortest: int  # completions are this long at least; uniform up to the limit, EOS included
     ends: bool  # False: no EOS at all
     lessons: int  # steps of supervised learning
+    words: int = len(VOCABULARY)  # rows of the embeddings; more than the symbols are never read
+    width: int = 128
+    layers: int = 4
 
 
 WORKLOADS = {
@@ -65,18 +68,22 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(*, activation: str = ACTIVATION, seed: int = 0) -> GPT2LMHeadModel:
-    """GPT-2 with 4 layers of width 128 and 4 heads, without dropout, untrained.
+def new_model(
+    work: Workload | None = None, *, activation: str = ACTIVATION, seed: int = 0
+) -> GPT2LMHeadModel:
+    """GPT-2 with 4 heads, without dropout, untrained: 4 layers of width 128, or as work says.
 
     Args:
+        work: whose sizes it has; None: A's.
         activation: of the multilayer perceptrons.
         seed: of the weights. The global random state is left as it was.
     """
+    work = work or WORKLOADS["A"]
     config = GPT2Config(
-        vocab_size=len(VOCABULARY),
-        n_positions=128,
-        n_embd=128,
-        n_layer=4,
+        vocab_size=work.words,
+        n_positions=max(128, work.prompt_tokens + work.max_new_tokens),
+        n_embd=work.width,
+        n_layer=work.layers,
         n_head=4,
         activation_function=activation,
         resid_pdrop=0.0,
@@ -121,10 +128,15 @@ def starting_model(work: Workload, *, activation: str = ACTIVATION) -> GPT2LMHea
     Returns:
         The model in eval mode.
     """
+    if not work.lessons:
+        model = new_model(work, activation=activation).eval()
+        if not work.ends:
+            _never_end(model)
+        return model
     kept = Path(tempfile.gettempdir()) / "tokens-as-actions-benchmarks"
     kept = kept / f"{work.name}-{activation}-{work.lessons}"
     if not (kept / "config.json").exists():
-        model = new_model(activation=activation)
+        model = new_model(work, activation=activation)
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
         generator = torch.Generator().manual_seed(0)
         for _ in range(work.lessons):
@@ -137,6 +149,15 @@ def starting_model(work: Workload, *, activation: str = ACTIVATION) -> GPT2LMHea
         shutil.rmtree(kept, ignore_errors=True)
         model.save_pretrained(kept)
     return GPT2LMHeadModel.from_pretrained(kept).eval()
+
+
+@torch.no_grad()
+def _never_end(model: GPT2LMHeadModel) -> None:
+    """One direction of the last state is a constant, which speaks against EOS and for no other."""
+    table, last = model.transformer.wte.weight, model.transformer.ln_f.bias
+    table[:, 0] = 0.0
+    table[EOS] = 0.0
+    table[EOS, 0], last[0] = -10.0, 10.0  # a logit of some −100
 
 
 def prompts(work: Workload, count: int, *, seed: int = 7) -> list[str]:
@@ -193,13 +214,7 @@ def our_loop(
         settings: of `settings.Config`, instead of its defaults.
     """
     model = starting_model(work, activation=activation)
-    lm = LanguageModel(model, tokenizer(), (EOS,), 128)
-    config = Config(
-        prompts_per_step=PROMPTS,
-        group_size=GROUP_SIZE,
-        max_new_tokens=work.max_new_tokens,
-        lr=LR,
-        max_grad_norm=MAX_GRAD_NORM,
-        **settings,
-    )
-    return Loop(lm, asked, pay, config)
+    lm = LanguageModel(model, tokenizer(), (EOS,), model.config.n_positions)
+    usual: dict[str, Any] = {"prompts_per_step": PROMPTS, "group_size": GROUP_SIZE}
+    usual |= {"max_new_tokens": work.max_new_tokens, "lr": LR, "max_grad_norm": MAX_GRAD_NORM}
+    return Loop(lm, asked, pay, Config(**usual | settings))

@@ -36,6 +36,7 @@ FREE_TO_CHANGE = {  # settings that a resumed run may have changed: they change 
     "skip_zero_advantages",
     "graph_decode",
     "compact_below",
+    "onednn",
 }
 MOMENTS = {"exp_avg", "exp_avg_sq", "step"}  # what AdamW keeps of each weight
 

@@ -1,16 +1,18 @@
-"""Decoding: key-value caches, and on a GPU one step that is captured once and replayed.
+"""Decoding: key-value caches, lean steps, and on a GPU one that is captured once and replayed.
 
-The decode step of a small model is a few microseconds of arithmetic behind hundreds of kernels
-that the CPU must launch one by one, so that the GPU mostly waits. A CUDA graph launches them all
-at once. It needs tensors that stay where they are: a cache of fixed length, and counters that
-live on the device. The same step runs uncaptured on a CPU, which is how the tests see that it
-writes what the plain loop writes.
+On a CPU most of a small model's decode step is the library's layers of Python; GPT-2 and Llama are
+called without them, and a long prompt's keys and values are read once for its group.
+
+On a GPU it is a few microseconds of arithmetic behind hundreds of kernels that the CPU must launch
+one by one, so that the GPU mostly waits. A CUDA graph launches them all at once. It needs tensors
+that stay where they are: a cache of fixed length, and counters that live on the device. The same
+step runs uncaptured on a CPU, which is how the tests see that it writes what the plain loop writes.
 
 Weights are read where they lie, so that a captured step follows every update of them.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +21,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
-from helpers import contract, models
+from helpers import contract, cpu, models
 
 Draw = Callable[[Tensor, Tensor, Any], tuple[Tensor, Tensor, Tensor]]
 # Tokens between two looks at which rows have ended; a look makes a GPU wait for the CPU.
 LOOKS = {"cpu": 1, "token by token": 16, "captured": 64}
 WIDTH = 16  # prompts are padded to a multiple of this, so that few steps need capturing
+LEAST_SHARED = 16  # tokens of a prompt from which reading it once for its group pays
 
 
 @dataclass
@@ -230,6 +233,214 @@ def supported(model: nn.Module) -> bool:
     # Eager attention would add the mask of 0 and 1 to its scores; sdpa masks with it.
     attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
     return attention == "sdpa" and has_plain_cache(model)
+
+
+Step = tuple[Tensor | None, Tensor]  # the rows (n,) that go on, None: all; and their tokens (n,)
+Texts = Generator[Tensor, Step, None]
+
+
+def cached(
+    model: nn.Module, prompt_ids: Tensor, prompt_mask: Tensor, group_size: int, limit: int
+) -> Texts:
+    """Texts that are being written, with the library's cache: only new tokens are read.
+
+    Args:
+        model: any causal LM of `transformers` that takes a cache.
+        prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+        prompt_mask: (G, P) bool, False for the padding on the left.
+        group_size: K ≥ 1, completions a prompt.
+        limit: most tokens of a completion, ≥ 1.
+    Yields:
+        (B, V) float logits of each row's next token; send it a `Step`.
+    """
+    cache = new_cache(model, room=prompt_ids.shape[1] + limit)
+    kept: Any = {"past_key_values": cache, "use_cache": True}
+    logits = models.forward(model, prompt_ids, prompt_mask, **kept, logits_to_keep=1).logits
+    logits = logits.repeat_interleave(group_size, dim=0)  # each prompt was read once,
+    cache.batch_repeat_interleave(group_size)  # and is shared by its group
+    mask = prompt_mask.repeat_interleave(group_size, dim=0)
+    while True:
+        rows, tokens = yield logits[:, -1]
+        if rows is not None:
+            cache.batch_select_indices(rows)
+            mask = mask[rows]
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        logits = models.forward(model, tokens.unsqueeze(1), mask, **kept).logits
+
+
+def lean(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    group_size: int,
+    limit: int,
+    *,
+    share: bool | None = None,
+) -> Texts:
+    """As `cached`, by the modules of a GPT-2 or a Llama, without what the library puts around
+    them, and with the keys and values of a long prompt kept once for its whole group.
+
+    Args:
+        model: one that `leanable` accepts.
+        prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+        prompt_mask: (G, P) bool, False for the padding on the left.
+        group_size: K ≥ 1, completions a prompt.
+        limit: most tokens of a completion, ≥ 1.
+        share: keep a prompt's keys and values once; None: where it pays.
+    Yields:
+        (B, V) float logits of each row's next token; send it a `Step`.
+    """
+    bare, cache = models.unwrap(model), new_cache(model)
+    kept: Any = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    logits = models.forward(model, prompt_ids, prompt_mask, **kept).logits[:, -1]
+    logits = logits.repeat_interleave(group_size, dim=0)
+    positions = prompt_mask.sum(1).repeat_interleave(group_size)  # (B,) of the next token
+    positions += models.first_position(model)
+    if share is None:
+        share = prompt_ids.shape[1] >= LEAST_SHARED and group_size > 1
+    keys = (_SharedKeys if share else _OwnKeys)(
+        cached_tensors(cache), prompt_mask, group_size, limit
+    )
+    while True:
+        rows, tokens = yield logits
+        if rows is not None:
+            keys.select(rows)
+            positions = positions[rows]
+        with cpu.chosen_products():
+            logits = LEAN[type(bare).__name__](bare, tokens, positions, keys.attend)
+        keys.used += 1
+        positions += 1
+
+
+class _OwnKeys:
+    """Keys and values of each row, its prompt's included."""
+
+    def __init__(self, prompts: list[Tensor], mask: Tensor, size: int, limit: int) -> None:
+        self.own = [
+            nn.functional.pad(t.repeat_interleave(size, 0), (0, 0, 0, limit)) for t in prompts
+        ]  # (B, heads, room, width of a head) each, of every layer the keys and then the values
+        self.used, self.bias = mask.shape[1], self._bias(mask).repeat_interleave(size, 0)
+        self.bias = nn.functional.pad(self.bias, (0, limit))  # (B, 1, 1, room)
+
+    def _bias(self, mask: Tensor) -> Tensor:
+        """0 where it may be read and −inf where filler stands, as what attention adds."""
+        bias = torch.zeros_like(mask, dtype=self.own[0].dtype)
+        return bias.masked_fill_(~mask, -torch.inf)[:, None, None]
+
+    def select(self, rows: Tensor) -> None:
+        self.own, self.bias = [t[rows] for t in self.own], self.bias[rows]
+
+    def _add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.own[2 * layer : 2 * layer + 2]
+        keys[:, :, self.used], values[:, :, self.used] = k, v
+        return keys[:, :, : self.used + 1], values[:, :, : self.used + 1]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """(B, heads, width) each, of the new token → (B, heads · width)."""
+        keys, values = self._add(layer, k, v)
+        bias, grouped = self.bias[..., : self.used + 1], q.shape[1] > k.shape[1]
+        return nn.functional.scaled_dot_product_attention(
+            q.unsqueeze(2), keys, values, attn_mask=bias, scale=scale, enable_gqa=grouped
+        ).flatten(1)
+
+
+class _SharedKeys(_OwnKeys):
+    """Keys and values of what each row has written; those of the prompts once for all members."""
+
+    def __init__(self, prompts: list[Tensor], mask: Tensor, size: int, limit: int) -> None:
+        super().__init__([t[:, :, :0] for t in prompts], mask[:, :0], size, limit)
+        self.prompts, self.size = prompts, size
+        self.slots = torch.arange(len(mask) * size)  # (B,) group and member of each row
+        self.bias = self._bias(mask)  # (G, 1, 1, P)
+
+    def select(self, rows: Tensor) -> None:
+        slots = self.slots[rows]
+        left, group = torch.unique(slots // self.size, return_inverse=True)
+        self.slots = group * self.size + slots % self.size
+        self.prompts, self.bias = [t[left] for t in self.prompts], self.bias[left]
+        self.own = [t[rows] for t in self.own]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        keys, values = self._add(layer, k, v)
+        q = (q * scale).unflatten(1, (k.shape[1], -1))  # (B, heads, queries a head, width)
+        prompt_keys, prompt_values = self.prompts[2 * layer : 2 * layer + 2]
+        on_prompt = self._to_rows(self._by_prompt(q) @ prompt_keys.mT + self.bias)
+        weights = torch.cat([on_prompt, q @ keys.mT], dim=-1).softmax(-1)
+        on_prompt, on_own = weights.split([prompt_keys.shape[2], self.used + 1], dim=-1)
+        read = self._to_rows(self._by_prompt(on_prompt) @ prompt_values)
+        return read.add_(on_own @ values).flatten(1)
+
+    def _by_prompt(self, rows: Tensor) -> Tensor:
+        """(B, heads, queries, n) → (G, heads, K · queries, n), 0 where a text has ended."""
+        members = rows.new_zeros(len(self.bias) * self.size, *rows.shape[1:])
+        members = members.index_copy_(0, self.slots, rows).unflatten(0, (-1, self.size))
+        return members.transpose(1, 2).flatten(2, 3)
+
+    def _to_rows(self, by_prompt: Tensor) -> Tensor:
+        """What `_by_prompt` did, undone."""
+        members = by_prompt.unflatten(2, (self.size, -1)).transpose(1, 2).flatten(0, 1)
+        return members[self.slots]
+
+
+def _gpt2_token(model: Any, tokens: Tensor, positions: Tensor, attend: Callable) -> Tensor:
+    body = model.transformer
+    x = body.wte(tokens) + body.wpe(positions)  # (B, D)
+    for layer, block in enumerate(body.h):
+        inner = block.attn
+        qkv = inner.c_attn(block.ln_1(x)).unflatten(1, (3, inner.num_heads, -1)).unbind(1)
+        x = x + inner.c_proj(attend(layer, *qkv, inner.scaling))
+        x = x + block.mlp(block.ln_2(x))
+    return model.lm_head(body.ln_f(x))
+
+
+def _llama_token(model: Any, tokens: Tensor, positions: Tensor, attend: Callable) -> Tensor:
+    body = model.model
+    x = body.embed_tokens(tokens)  # (B, D)
+    cos, sin = body.rotary_emb(x, positions.unsqueeze(1))  # (B, 1, width of a head)
+    for layer, block in enumerate(body.layers):
+        inner, read = block.self_attn, block.input_layernorm(x)
+        q, k, v = (
+            part(read).unflatten(1, (-1, inner.head_dim))  # (B, heads, width)
+            for part in (inner.q_proj, inner.k_proj, inner.v_proj)
+        )
+        if hasattr(inner, "q_norm"):
+            q, k = inner.q_norm(q), inner.k_norm(k)
+        q, k = (t * cos + _rotated(t) * sin for t in (q, k))
+        x = x + inner.o_proj(attend(layer, q, k, v, inner.scaling))
+        x = x + block.mlp(block.post_attention_layernorm(x))
+    return model.lm_head(body.norm(x))
+
+
+def _rotated(pairs: Tensor) -> Tensor:
+    first, second = pairs.chunk(2, dim=-1)
+    return torch.cat([-second, first], dim=-1)
+
+
+LEAN = {  # classes of transformers whose step is written down here
+    "GPT2LMHeadModel": _gpt2_token,
+    "LlamaForCausalLM": _llama_token,
+    "MistralForCausalLM": _llama_token,
+    "Qwen2ForCausalLM": _llama_token,
+    "Qwen3ForCausalLM": _llama_token,
+}
+
+
+def leanable(model: nn.Module) -> bool:
+    """Whether `Lean` can be tried: a known class in float32 on the CPU, and nobody has put a hook
+    on, or another forward into, a module that it passes over.
+
+    Args:
+        model: any causal LM of `transformers`.
+    """
+    bare: Any = models.unwrap(model)
+    if type(bare).__name__ not in LEAN or bare.device.type != "cpu" or bare.dtype != torch.float32:
+        return False
+    body = bare.base_model
+    blocks = list(getattr(body, "layers", None) or body.h)
+    passed_over = [bare, body, *blocks, *(getattr(b, "self_attn", None) or b.attn for b in blocks)]
+    return not any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in passed_over
+    )
 
 
 class _RoomyLayer(DynamicLayer):

@@ -5,6 +5,7 @@ safetensors alone, and code that comes with a model is never run.
 """
 
 import contextlib
+import functools
 import importlib.util
 import inspect
 import os
@@ -23,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from helpers import contract
+from helpers import contract, cpu
 
 REVIEWS_MODEL = Path(__file__).parent / "pretrained" / "reviews"
 ADAPTER = "adapter_config.json"
@@ -389,14 +390,22 @@ def forward(model: nn.Module, token_ids: Tensor, mask: Tensor, **kwargs: Any) ->
     Returns:
         The model's output; `.logits` is (B, L, V), or fewer positions with `logits_to_keep`.
     """
-    accepted = inspect.signature(unwrap(model).forward).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    function = unwrap(model).forward
+    accepted, open_ended = _parameters(getattr(function, "__func__", function))
     if "position_ids" in accepted:
         positions = (mask.cumsum(-1) - 1).clamp(min=0) + first_position(model)  # (B, M)
         kwargs["position_ids"] = positions[:, -token_ids.shape[1] :]
     if "logits_to_keep" not in accepted and not open_ended:
         kwargs.pop("logits_to_keep", None)
-    return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
+    with cpu.chosen_products():
+        return model(input_ids=token_ids, attention_mask=mask.long(), **kwargs)
+
+
+@functools.lru_cache(64)
+def _parameters(function: Callable) -> tuple[frozenset[str], bool]:
+    """Names that a function takes, and whether it takes others too."""
+    found = inspect.signature(function).parameters
+    return frozenset(found), any(p.kind is p.VAR_KEYWORD for p in found.values())
 
 
 def first_position(model: nn.Module) -> int:
@@ -430,7 +439,9 @@ def as_policy(model: nn.Module) -> Callable[[Tensor], Tensor]:
     Args:
         model: any causal LM of `transformers`; gradients flow. No padding, no cache.
     """
-    return lambda token_ids: model(input_ids=token_ids, use_cache=False).logits
+    policy: Any = lambda token_ids: model(input_ids=token_ids, use_cache=False).logits  # noqa: E731
+    policy.model = model  # for who can read it faster
+    return policy
 
 
 contract.hold(globals())

@@ -6,8 +6,9 @@ that is not exact is not taken; a model that is no policy at all is refused in w
 """
 
 import contextlib
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class Reading:
     padded: bool  # prompts of different lengths side by side, with filler on the left
     cached: bool  # one token after the other, with keys and values kept
     shared: bool  # many completions from one prompt's keys and values
+    lean: bool = False  # one token after the other by `decoding.lean`
 
     def together(self, mask: Tensor) -> bool:
         """Whether rows can be read as they stand: nothing is filled up, or filler is harmless.
@@ -124,9 +126,13 @@ def _find_out(model: nn.Module) -> Reading:
             f"{type(bare).__name__} says something else about a text when another one is beside "
             "it in the batch, so no text has a probability of its own."
         )
-    cached = _cache_is_exact(model, ids, short, whole, padded)
+    cached = _writes_exactly(decoding.cached, model, ids, whole, padded)
     shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
-    return Reading(padded, cached, shared)
+    lean = shared and decoding.leanable(model)
+    for share in (False, True) if lean else ():
+        begin = functools.partial(decoding.lean, share=share)
+        lean = lean and _writes_exactly(begin, model, ids, whole, padded)
+    return Reading(padded, cached, shared, lean)
 
 
 def _refuse_virtual_tokens(model: nn.Module) -> None:
@@ -206,30 +212,25 @@ def _padding_is_harmless(
     return _gap(both[1:, first : first + short], alone) <= _rounding(alone)
 
 
-def _cache_is_exact(model: nn.Module, ids: Tensor, short: int, whole: Tensor, padded: bool) -> bool:
-    """Written token by token as `rollout` does it: rows repeated, padded, and taken out."""
-    length = ids.shape[1]
-    begin = length - 2
-    rows, mask = ids, torch.ones_like(ids, dtype=torch.bool)
+def _writes_exactly(
+    begin: Callable[..., decoding.Texts], model: nn.Module, ids: Tensor, whole: Tensor, padded: bool
+) -> bool:
+    """Token by token as `rollout` does it: rows repeated, padded, and taken out."""
+    first = ids.shape[1] - 2
+    rows, mask, wanted = ids, torch.ones_like(ids, dtype=torch.bool), whole
     if padded:  # the second row is the first one, cut, behind filler
-        rows = torch.cat([ids, ids.roll(1, 1)])
-        mask = torch.cat([mask, torch.arange(length, device=ids.device)[None] >= 1])
-    wanted = [whole[0], whole[0].roll(1, 0)][: len(rows)]  # what each row's columns should say
+        rows, wanted = torch.cat([ids, ids.roll(1, 1)]), torch.cat([whole, whole.roll(1, 1)])
+        mask = torch.cat([mask, torch.arange(ids.shape[1], device=ids.device)[None] >= 1])
     try:
-        cache = decoding.new_cache(model, room=length)
-        kept: Any = {"past_key_values": cache, "use_cache": True}
-        said = _logits(model, rows[:, :begin], mask[:, :begin], **kept)
-        gaps = [_gap(said[k, -1], wanted[k][begin - 1]) for k in range(len(wanted))]
-        cache.batch_repeat_interleave(2)
-        rows, mask = rows.repeat_interleave(2, 0), mask.repeat_interleave(2, 0)
-        owner = torch.arange(len(wanted)).repeat_interleave(2).tolist()
-        for column in (begin, begin + 1):
-            said = _logits(model, rows[:, column : column + 1], mask[:, : column + 1], **kept)
-            gaps += [_gap(said[i, -1], wanted[k][column]) for i, k in enumerate(owner)]
-            keep = torch.arange(1, len(rows), device=ids.device)
-            cache.batch_select_indices(keep)
-            rows, mask, owner = rows[keep], mask[keep], owner[1:]
-    except Exception:
+        texts = begin(model, rows[:, :first], mask[:, :first], 2, 2)
+        owner = torch.arange(len(rows), device=ids.device).repeat_interleave(2)
+        gaps, keep = [_gap(next(texts), wanted[owner, first - 1])], None
+        for column in (first, first + 1):
+            said = texts.send((keep, rows[owner, column]))
+            gaps.append(_gap(said, wanted[owner, column]))
+            keep = torch.arange(1, len(owner), device=ids.device)
+            owner = owner[1:]
+    except Exception:  # whatever it is: then it is not done
         return False
     return max(gaps) <= _rounding(whole)
 

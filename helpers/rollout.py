@@ -8,6 +8,7 @@ rows that have ended leave the batch. Each token is drawn with a random number o
 that it does not matter who else is still being written.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from helpers import contract, decoding, logprobs, models, probe
+
+PIECE = 2**18  # logits that are drawn from at once on a CPU: 1 MiB
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,13 @@ def sample(
     try:
         if decoder is not None:
             written = decoder.decode(prompt_ids, prompt_mask, settings, uniforms, draw)
-        elif way.cached and way.together(prompt_mask):
-            written = _decode(model, prompt_ids, prompt_mask, settings, uniforms, compact_below)
         else:
-            written = _decode_whole(model, prompt_ids, prompt_mask, settings, uniforms)
+            begin: Any = whole
+            if way.cached and way.together(prompt_mask):
+                lean = way.lean and decoding.leanable(model)
+                begin = decoding.lean if lean else decoding.cached
+            texts = begin(model, prompt_ids, prompt_mask, settings.group_size, shape[1])
+            written = _decode(texts, settings, uniforms, compact_below)
     finally:
         model.train(was_training)
     batch = pack(prompt_ids, prompt_mask, *written, settings.eos_ids, settings.group_size)
@@ -180,80 +186,55 @@ def check_limits(
 
 
 def _decode(
-    model: nn.Module,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    settings: SamplingSettings,
-    uniforms: Tensor,
-    compact_below: float,
+    texts: decoding.Texts, settings: SamplingSettings, uniforms: Tensor, compact_below: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, their log-probabilities and the entropies: (B, limit) each; junk after an end."""
-    device, (count, limit) = prompt_ids.device, uniforms.shape
-    written, eos = _empty(prompt_ids, settings, uniforms)
-    cache = decoding.new_cache(model, room=prompt_ids.shape[1] + limit)
-    logits = models.forward(
-        model, prompt_ids, prompt_mask, past_key_values=cache, use_cache=True, logits_to_keep=1
-    ).logits[:, -1]  # (P', V): each prompt is read once,
-    cache.batch_repeat_interleave(settings.group_size)  # and shared by its group
-    logits = logits.repeat_interleave(settings.group_size, dim=0)  # (B, V)
-    mask = prompt_mask.repeat_interleave(settings.group_size, dim=0)
-    numbers = torch.zeros(2, count, limit, dtype=at_least_float32(logits).dtype, device=device)
-    rows = torch.arange(count, device=device)  # those still in the batch
+    device, limit = uniforms.device, uniforms.shape[1]
+    logits = next(texts)  # (B, V)
+    written = torch.zeros(uniforms.shape, dtype=torch.int64, device=device)
+    numbers = torch.zeros(2, *written.shape, dtype=at_least_float32(logits).dtype, device=device)
+    eos = torch.tensor(settings.eos_ids, dtype=torch.int64, device=device)
+    rows = torch.arange(len(written), device=device)  # those still in the batch
     alive = torch.ones_like(rows, dtype=torch.bool)
     look = decoding.tokens_between_looks(device)
     for t in range(limit):
         token, logp, entropy = draw(logits, uniforms[rows, t], settings)
         written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
-        alive = alive & ~torch.isin(token, eos)
+        alive, keep = alive & ~torch.isin(token, eos), None
         if (t + 1) % look == 0:
             left = int(alive.sum())
             if left == 0:
                 break
             if left <= compact_below * len(rows):
                 keep = alive.nonzero().squeeze(1)
-                cache.batch_select_indices(keep)
-                rows, token, mask, alive = rows[keep], token[keep], mask[keep], alive[keep]
+                rows, token, alive = rows[keep], token[keep], alive[keep]
         if t + 1 < limit:
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            logits = models.forward(
-                model, token.unsqueeze(1), mask, past_key_values=cache, use_cache=True
-            ).logits[:, -1]  # with a cache, only the new token is fed
+            logits = texts.send((keep, token))
     return written, numbers[0], numbers[1]
 
 
-def _decode_whole(
-    model: nn.Module,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    settings: SamplingSettings,
-    uniforms: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_decode`, without a cache: every text is read whole for each of its tokens."""
-    written, eos = _empty(prompt_ids, settings, uniforms)
-    ids = prompt_ids.repeat_interleave(settings.group_size, dim=0)  # (B, P + t)
-    mask = prompt_mask.repeat_interleave(settings.group_size, dim=0)
-    numbers = torch.zeros(2, *written.shape, dtype=uniforms.dtype, device=ids.device)
-    rows = torch.arange(len(ids), device=ids.device)
-    for t in range(written.shape[1]):
-        logits = read_columns(model, ids, mask, 1)[:, 0]
-        token, logp, entropy = draw(logits, uniforms[rows, t], settings)
-        numbers = numbers.to(logp.dtype)  # the model's, which the first token tells
-        written[rows, t], numbers[0, rows, t], numbers[1, rows, t] = token, logp, entropy
-        alive = (~torch.isin(token, eos)).nonzero().squeeze(1)
-        if not len(alive):
-            break
-        rows, ids, mask = rows[alive], ids[alive], mask[alive]
-        ids = torch.cat([ids, token[alive].unsqueeze(1)], dim=1)
+def whole(
+    model: nn.Module, prompt_ids: Tensor, prompt_mask: Tensor, group_size: int, limit: int
+) -> decoding.Texts:
+    """As `decoding.cached`, without a cache: every text is read whole for each of its tokens.
+
+    Args:
+        model: any causal LM of `transformers`.
+        prompt_ids: (G, P) integer ≥ 0, padded on the left; G ≥ 1, P ≥ 1.
+        prompt_mask: (G, P) bool, False for the padding on the left.
+        group_size: K ≥ 1, completions a prompt.
+        limit: most tokens of a completion, ≥ 1.
+    Yields:
+        (B, V) float logits of each row's next token; send it a `decoding.Step`.
+    """
+    ids = prompt_ids.repeat_interleave(group_size, dim=0)  # (B, P + t)
+    mask = prompt_mask.repeat_interleave(group_size, dim=0)
+    while True:
+        rows, tokens = yield read_columns(model, ids, mask, 1)[:, 0]
+        if rows is not None:
+            ids, mask = ids[rows], mask[rows]
+        ids = torch.cat([ids, tokens.unsqueeze(1)], dim=1)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-    return written, numbers[0], numbers[1]
-
-
-def _empty(
-    prompt_ids: Tensor, settings: SamplingSettings, uniforms: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Room for the tokens (B, limit), and the ids that end a text."""
-    written = torch.zeros(uniforms.shape, dtype=prompt_ids.dtype, device=prompt_ids.device)
-    return written, torch.tensor(settings.eos_ids, dtype=prompt_ids.dtype, device=prompt_ids.device)
 
 
 def _check_finite(batch: RolloutBatch) -> None:
@@ -287,6 +268,11 @@ def draw(
         log-probabilities: (B,) float, nats, of the tokens under what they were drawn from.
         entropies: (B,) float, nats, of what they were drawn from.
     """
+    most = max(1, PIECE // logits.shape[-1])
+    if logits.device.type == "cpu" and len(logits) > most:  # what fits into a core's cache
+        drawn = map(draw, logits.split(most), uniforms.split(most), itertools.repeat(settings))
+        token, logp, entropy = map(torch.cat, zip(*drawn, strict=True))
+        return token, logp, entropy
     logp = settings.logits(logits).log_softmax(-1)
     probs = logp.exp()  # (B, V)
     summed = probs.to(uniforms.dtype).cumsum(-1)

@@ -13,12 +13,15 @@ zero on average (chapter 05, EGLP).
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from helpers import contract, decoding, kl, logprobs, models, probe, rollout
+from helpers import contract, cpu, decoding, kl, logprobs, models, probe, rollout
 from helpers.rollout import RolloutBatch
+
+MOST_LOGITS = 2**23  # of a micro-batch on a CPU: 32 MiB
 
 
 def split(lengths: Tensor, *, budget: int, prompt_tokens: int = 0) -> list[Tensor]:
@@ -42,6 +45,24 @@ def split(lengths: Tensor, *, budget: int, prompt_tokens: int = 0) -> list[Tenso
             start = end
     pieces.append(order[start:])
     return [piece.to(lengths.device) for piece in pieces if len(piece)]
+
+
+def budget_of(model: nn.Module) -> int:
+    """Tokens of a micro-batch, padding counted, so that its activations and logits fit.
+
+    On a CPU few are as fast as many, and stay in its caches; a GPU starves on few.
+
+    Args:
+        model: a Hugging Face model.
+    """
+    config = models.text_config(model)
+    vocabulary = getattr(config, "vocab_size", None) or 1
+    device: Any = model.device
+    if device.type != "cuda":
+        return min(1024, max(64, MOST_LOGITS // vocabulary))
+    width, layers = (getattr(config, n, 1024) for n in ("hidden_size", "num_hidden_layers"))
+    memory = torch.cuda.get_device_properties(device).total_memory // 4
+    return min(2**16, max(1024, memory // (20 * vocabulary + 100 * width * layers)))
 
 
 def select(batch: RolloutBatch, rows: Tensor) -> RolloutBatch:
@@ -210,7 +231,8 @@ def _recomputing(model: nn.Module) -> Iterator[None]:
     for layer in layers:
         layer.training = True
     try:
-        yield
+        with cpu.products(False) if layers else contextlib.nullcontext():
+            yield  # what is computed again must be computed in the same way
     finally:
         for layer, was in zip(layers, before, strict=True):
             layer.training = was

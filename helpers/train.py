@@ -15,7 +15,6 @@ import math
 import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from helpers import (
     advantages,
     checkpoints,
     contract,
+    cpu,
     decoding,
     identity,
     losses,
@@ -33,7 +33,6 @@ from helpers import (
     rollout,
     scoring,
     settings,
-    threads,
     value_head,
 )
 from helpers.models import LanguageModel
@@ -201,8 +200,12 @@ class Loop:
         self.state = checkpoints.State.fresh(lm.model, lr=config.lr, seed=config.seed)
         self.decoder: decoding.Decoder | None = None
         if lm.model.device.type == "cpu":
-            threads.settle(sum(parameter.numel() for parameter in lm.model.parameters()))
+            cpu.settle(sum(parameter.numel() for parameter in lm.model.parameters()))
         way = probe.reading(lm.model)  # refuses what is no policy
+        self.budget = config.tokens_per_micro_batch or scoring.budget_of(lm.model)
+        self.by_onednn = config.onednn
+        if config.onednn is None:
+            self.by_onednn = cpu.onednn_is_faster(lm.model, self.budget)
         on_gpu = config.graph_decode and lm.model.device.type == "cuda"
         if on_gpu and way.cached and way.padded and decoding.supported(lm.model):
             self.decoder = decoding.Decoder(lm.model)
@@ -218,7 +221,7 @@ class Loop:
         generator = torch.Generator()
         generator.set_state(state.chance)
         try:
-            with torch.inference_mode(False), torch.enable_grad(), _autocast(self.lm):
+            with _as_the_loop_needs_it(self.lm, self.by_onednn):
                 asked, batch, completions = self.write(generator)
                 paid, token_rewards, divergences = self.judge(asked, batch, completions)
                 texts = asked, completions, paid.tolist()
@@ -344,7 +347,7 @@ class Loop:
                 batch,
                 group_size=self.config.group_size,
                 temperature=self.config.temperature,
-                budget=self.config.tokens_per_micro_batch,
+                budget=self.budget,
                 share_prompts=self.config.share_prompts,
             )
             # The sampler's own log-probabilities: what was drawn was drawn from them.
@@ -374,7 +377,7 @@ class Loop:
                 token_rewards,
                 memory.get("values"),
                 lam=config.gae_lambda,
-                budget=config.tokens_per_micro_batch,
+                budget=self.budget,
             )
             sums = self.processes.add(sums)
             return judged, {"values": value_head.learn(memory.get("values"), sums)}
@@ -411,7 +414,7 @@ class Loop:
             batch,
             rows,
             group_size=config.group_size,
-            budget=config.tokens_per_micro_batch,
+            budget=self.budget,
             temperature=config.temperature,
             share_prompts=config.share_prompts,
         ):
@@ -459,10 +462,13 @@ class Loop:
         return [p for p in self.lm.model.parameters() if p.requires_grad]
 
 
-def _autocast(lm: LanguageModel) -> AbstractContextManager:
-    """bfloat16 on CUDA, where matrix products are faster in it; a CPU is slower."""
+@contextlib.contextmanager
+def _as_the_loop_needs_it(lm: LanguageModel, by_onednn: bool) -> Iterator[None]:
+    """Gradients on, and bfloat16 on CUDA, where products are faster in it; a CPU is slower."""
     device = lm.model.device.type
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
+    autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
+    with torch.inference_mode(False), torch.enable_grad(), autocast, cpu.products(by_onednn):
+        yield
 
 
 def _check_advantages(
@@ -485,7 +491,7 @@ def _check_mismatch(loop: Loop, mismatch: float, batch: RolloutBatch) -> None:
     most = loop.most_mismatch
     if most is None:
         half = torch.is_autocast_enabled(loop.lm.model.device.type)
-        half = half or loop.lm.model.device.type == "cuda"  # see `_autocast`
+        half = half or loop.lm.model.device.type == "cuda"  # see `_as_the_loop_needs_it`
         kind = str(batch.old_logprobs.dtype).removeprefix("torch.")
         most = MOST_MISMATCH["autocast" if half else kind]
     if not mismatch <= most:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import meters, peers, workloads
+from benchmarks import meters, peers, scaling, workloads
 from benchmarks.workloads import WORKLOADS
+from helpers import decoding
 
 TINY = workloads.Workload("tiny", 5, 4, shortest=2, ends=True, lessons=0)
 
@@ -54,8 +55,20 @@ def test_the_count_of_operations_is_torchs(grad, cached):
         )
         if grad:
             output.logits.sum().backward()
-    counted = counter.get_total_flops()
-    assert meter.flops == pytest.approx(counted, rel=1e-9)
+    by_kind = counter.get_flop_counts()["Global"]  # attention's products are batched ones
+    counted = sum(n for kind, n in by_kind.items() if str(kind) in ("aten.mm", "aten.addmm"))
+    assert meter.flops == pytest.approx(counted, rel=1e-9) and counted > 0
+
+
+def test_the_meter_does_not_keep_the_loop_from_its_lean_step():
+    model = workloads.new_model().eval()
+    meters.FlopMeter(model)
+    assert decoding.leanable(model)
+
+
+def test_rates_of_products_are_those_of_both_libraries():
+    rates = meters.product_rates(workloads.new_model(), 64, trials=2)
+    assert set(rates) <= {"MKL", "oneDNN"} and all(1e8 < rate < 1e14 for rate in rates.values())
 
 
 def test_the_peak_and_the_memory_are_plausible():
@@ -74,3 +87,23 @@ def test_the_plain_loop_and_ours_write_the_same_lengths(tmp_path, monkeypatch):
     record = loop.step()
     assert record.silent == 0 and plain.step() / 256 == pytest.approx(record.length, abs=0.2)
     assert not all(map(torch.equal, before, plain.model.parameters()))
+
+
+def test_a_point_of_the_scaling_table():
+    assert (
+        scaling.BASE["words"]
+        == len(workloads.VOCABULARY)
+        == scaling.VARIED["vocabulary"][0]["words"]
+    )
+    found = scaling.point({"prompt_tokens": 4, "width": 16, "layers": 1}, "ours", 1)
+    assert found["write"] > 0 and found["credit"] > 0
+    assert found["ms"] > found["write"] + found["credit"] - 1e-6
+    assert scaling.exponent([1, 10, 100], [2, 40, 800]) == pytest.approx(1.30103, abs=1e-5)
+    sizes = [scaling.size_of("million parameters", p) for p in scaling.VARIED["million parameters"]]
+    assert sizes == pytest.approx([0.11, 0.81, 8.9], rel=0.05)
+
+
+def test_an_untrained_model_that_must_not_end_does_not():
+    work = workloads.Workload("endless", 5, 40, shortest=40, ends=False, lessons=0)
+    loop = workloads.our_loop(work, workloads.prompts(work, 64))
+    assert loop.step().length == 40

@@ -47,7 +47,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (helpers, course.exact, course.worlds)
 FREE = {  # functions that may take anything, and why
     "helpers.contract": "the checks themselves; they are tested below",
-    "helpers.threads.settle": "called before torch is imported, which the checks need",
     "helpers.processes.Processes.share": "any sequence: only its length counts",
     "helpers.runlog.provenance": "any details, by name",
     "helpers.train.Loop.most_mismatch": "a setting",
@@ -290,7 +289,13 @@ def examples_advantages_to_lock(m):
         "checkpoints.save": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
         "checkpoints.resume": {"state": m.state, "folder": m.saved, **m.config, "run": {"a": "b"}},
         "checkpoints.clear": {"folder": m.saved},
+        "cpu.settle": {"parameters": 0},
+        "cpu.products": {"by_onednn": False},
+        "cpu.onednn_is_faster": {"rows": 3},
         "Decoder.__init__": {"capture": False},
+        "decoding.cached": {**m.asked, "limit": 3},
+        "decoding.lean": {**m.asked, "model": m.s.reviews.model, "limit": 3, "share": True},
+        "rollout.whole": {**m.asked, "limit": 3},
         "Decoder.decode": {
             **m.asked,
             "settings": m.sampling,
@@ -597,7 +602,9 @@ def folder(tmp_path_factory):
 
 def run(function, given):
     result = function(**given)
-    return list(result) if isinstance(result, types.GeneratorType) else result
+    if isinstance(result, types.GeneratorType):
+        return next(result) if inspect.getgeneratorlocals(result).keys() & {"limit"} else [*result]
+    return result
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

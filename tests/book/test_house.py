@@ -29,7 +29,7 @@ EVERY_FILE = sorted(
 )
 PARTS = ("worlds", "exact", "kit")  # of `course`, each importing only those before it, and itself
 ROOM_FILES = {"figures.py", "widgets.py", "checks.py"}
-MOST_MODULES, MOST_LINES, MOST_LINES_OF_CONTRACT, LONGEST = 18, 2400, 220, 45
+MOST_MODULES, MOST_LINES, MOST_LINES_OF_CONTRACT, LONGEST = 18, 2600, 220, 45
 MOST_BRANCHES = 14  # `if`s in the five stations and the step of the loop
 ONLY_HERE = {
     "transformers": {"helpers/models.py", "helpers/decoding.py", "course/worlds/tiny_models.py"},

@@ -6,7 +6,7 @@ import shutil
 
 import torch
 
-from helpers import checkpoints, decoding, identity, probe, runlog, settings, threads, train
+from helpers import checkpoints, cpu, decoding, identity, probe, runlog, settings, train
 from tests.mutant import Mutant
 
 SAFE = {
@@ -214,7 +214,7 @@ def one_thread_whatever_the_work(parameters=0):
 
 
 def all_threads_whatever_the_reader_says(parameters=0):
-    torch.set_num_threads(threads.cores() if parameters >= threads.LARGE else 1)
+    torch.set_num_threads(cpu.cores() if parameters >= cpu.LARGE else 1)
 
 
 def captured_steps_one_after_the_other(self, step, tensors, mask):
@@ -225,7 +225,7 @@ def captured_steps_one_after_the_other(self, step, tensors, mask):
 IDENTITY, PROBE, THREADS, DECODING = (
     "helpers/test_identity.py",
     "helpers/test_probe.py",
-    "helpers/test_threads.py",
+    "helpers/test_cpu.py",
     "helpers/test_decoding.py",
 )
 SAFETY = [
@@ -237,8 +237,8 @@ SAFETY = [
     Mutant("helpers.checkpoints._check_state", moments_of_any_shape, (DAMAGED,)),
     Mutant("helpers.train._check_mismatch", mismatch_never_looked_at, (PROBE,)),
     Mutant("helpers.probe._find_out", every_way_is_exact, (PROBE,)),
-    Mutant("helpers.threads.settle", one_thread_whatever_the_work, (THREADS,)),
-    Mutant("helpers.threads.settle", all_threads_whatever_the_reader_says, (THREADS,)),
+    Mutant("helpers.cpu.settle", one_thread_whatever_the_work, (THREADS,)),
+    Mutant("helpers.cpu.settle", all_threads_whatever_the_reader_says, (THREADS,)),
     Mutant("helpers.decoding.Decoder._warm_up", captured_steps_one_after_the_other, (DECODING,)),
     Mutant("helpers.checkpoints._fill", chance_not_restored, (CHECKPOINTS,)),
     Mutant("helpers.checkpoints._fill", moments_not_restored, (CHECKPOINTS,)),

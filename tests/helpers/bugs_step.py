@@ -54,7 +54,7 @@ def mean_of_each_micro_batch(self, batch, advantages):
         batch,
         rows,
         group_size=self.config.group_size,
-        budget=self.config.tokens_per_micro_batch,
+        budget=self.budget,
         temperature=self.config.temperature,
     ):
         judged = advantages[some]

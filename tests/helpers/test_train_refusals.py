@@ -238,6 +238,7 @@ def test_every_setting_but_the_switches_has_a_case_that_is_refused():
         "skip_zero_advantages",
         "graph_decode",
         "keep_special_tokens",
+        "onednn",
     }
     assert tried | switches == set(vars(Config()))
 
