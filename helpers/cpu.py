@@ -152,11 +152,14 @@ def onednn_is_faster(model: nn.Module, rows: int) -> bool:
         torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
         return False
-    x, weight = torch.ones(rows, sizes[1]), torch.ones(sizes)
+    into, out_of, weight = (
+        torch.ones(shape, dtype=torch.float32, device="cpu")
+        for shape in ((rows, sizes[1]), (rows, sizes[0]), sizes)
+    )
 
     def seconds(way: Any) -> float:
         started = time.perf_counter()
-        for one, other in ((x, weight), (torch.ones(rows, sizes[0]), weight.t())):
+        for one, other in ((into, weight), (out_of, weight.t())):
             way(one, other, None)
         return time.perf_counter() - started
 

@@ -55,7 +55,9 @@ def test_only_the_adapter_moves_and_all_that_is_read_agrees(base):
     assert all(grad_norm > 0 and mismatch < 1e-4 for _, grad_norm, mismatch in numbers)
     for name, weight in lm.model.named_parameters():
         assert torch.equal(weight, before[name]) == ("lora_" not in name), name
-    assert probe.reading(lm.model) == probe.Reading(padded=True, cached=True, shared=True)
+    assert probe.reading(lm.model) == probe.Reading(
+        padded=True, cached=True, shared=True, lean=True
+    )
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(base, tmp_path):
