@@ -424,9 +424,11 @@ class Loop:
             loss = losses.reinforce_loss(token_logprobs, weights, part.completion_mask)
             (loss * len(some) / count).backward()  # a mean over all B, not over these
             gaps[some] = (token_logprobs.detach() - part.old_logprobs).abs().amax(1)
-        for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad = self.processes.add(parameter.grad)
+        if self.processes.count > 1:  # one sum of all gradients: each sum waits for the slowest
+            grads = [p.grad for p in self._parameters() if p.grad is not None]
+            sums = self.processes.add(torch.cat([grad.flatten() for grad in grads]))
+            for grad, part in zip(grads, sums.split([g.numel() for g in grads]), strict=True):
+                grad.copy_(part.view_as(grad))
         return gaps
 
     def uphill(self) -> float:
