@@ -130,8 +130,8 @@ def _find_out(model: nn.Module) -> Reading:
     shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
     lean = shared and decoding.leanable(model)
     for share in (False, True) if lean else ():
-        begin = functools.partial(decoding.lean, share=share)
-        lean = lean and _writes_exactly(begin, model, ids, whole, padded)
+        way = functools.partial(decoding.lean, share=share)
+        lean = lean and _writes_exactly(way, model, ids, whole, padded)
     return Reading(padded, cached, shared, lean)
 
 

@@ -203,7 +203,7 @@ class Loop:
             cpu.settle(sum(parameter.numel() for parameter in lm.model.parameters()))
         way = probe.reading(lm.model)  # refuses what is no policy
         self.budget = config.tokens_per_micro_batch or scoring.budget_of(lm.model)
-        self.by_onednn = config.onednn
+        self.by_onednn = bool(config.onednn)
         if config.onednn is None:
             self.by_onednn = cpu.onednn_is_faster(lm.model, self.budget)
         on_gpu = config.graph_decode and lm.model.device.type == "cuda"

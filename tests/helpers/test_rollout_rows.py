@@ -62,3 +62,19 @@ def test_entropies_are_those_of_the_distribution_that_was_drawn_from(reviews):
         -(logp.exp() * logp).sum(-1)[:, -width - 1 : -1].masked_fill(~batch.completion_mask, 0.0)
     )
     assert_close(batch.entropies, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_the_last_token_is_not_read(reviews, limit):
+    """As many calls of the model as tokens: the prompt's, and one for each token but the last."""
+    calls = []
+    hook = reviews.model.register_forward_hook(lambda *_: calls.append(1))
+    with hook:
+        rollout.sample(
+            reviews.model,
+            *reviews.encode(["the film"]),
+            eos_ids=(),
+            max_new_tokens=limit,
+            generator=torch.Generator().manual_seed(0),
+        )
+    assert len(calls) == limit
