@@ -54,7 +54,7 @@ def product_rates(model: nn.Module, rows: int, *, trials: int = 7) -> dict[str, 
     shapes = [tuple(m.weight.t().shape if isinstance(m, Conv1D) else m.weight.shape) for m in kinds]
     layers = [(torch.randn(rows, inner), torch.randn(outer, inner)) for outer, inner in shapes]
     ways: dict[str, Any] = {"MKL": torch.nn.functional.linear}
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if cpu.onednn_is_there():
         ways["oneDNN"] = lambda x, w: cpu._multiply(x, w, None)
     flops = sum(2 * rows * w.numel() for _, w in layers)
     best = dict.fromkeys(ways, 0.0)

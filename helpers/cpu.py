@@ -91,6 +91,12 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def onednn_is_there() -> bool:
+    """Whether this torch can multiply by oneDNN."""
+    there = torch.backends.mkldnn.is_available()
+    return there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 class _ByOneDNN(TorchFunctionMode):
     """Sends large float32 products of linear layers to oneDNN; all else goes where it went."""
 
@@ -120,9 +126,9 @@ def products(by_onednn: bool) -> Iterator[None]:
     """Within it, `helpers.models.forward` and decoding multiply so.
 
     Args:
-        by_onednn: False: as torch does.
+        by_onednn: False, or where oneDNN is absent: as torch does.
     """
-    before = _by_onednn.set(by_onednn)
+    before = _by_onednn.set(by_onednn and onednn_is_there())
     try:
         yield
     finally:
@@ -146,11 +152,8 @@ def onednn_is_faster(model: nn.Module, rows: int) -> bool:
     sizes = max((tuple(p.shape) for p in found), key=lambda s: s[0] * s[1], default=(0, 0))
     rows = min(rows, MOST_TRIED // max(1, sizes[0] * sizes[1]))
     kinds = {(p.dtype, p.device.type) for p in found}
-    if rows * sizes[0] * sizes[1] < LEAST_PRODUCT or kinds != {(torch.float32, "cpu")}:
-        return False
-    if not (
-        torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
+    large = rows * sizes[0] * sizes[1] >= LEAST_PRODUCT
+    if not large or kinds != {(torch.float32, "cpu")} or not onednn_is_there():
         return False
     into, out_of, weight = (
         torch.ones(shape, dtype=torch.float32, device="cpu")

@@ -426,7 +426,7 @@ LEAN = {  # classes of transformers whose step is written down here
 
 
 def leanable(model: nn.Module) -> bool:
-    """Whether `Lean` can be tried: a known class in float32 on the CPU, and nobody has put a hook
+    """Whether `lean` can be tried: a known class in float32 on the CPU, and nobody has put a hook
     on, or another forward into, a module that it passes over.
 
     Args:

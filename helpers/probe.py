@@ -128,10 +128,9 @@ def _find_out(model: nn.Module) -> Reading:
         )
     cached = _writes_exactly(decoding.cached, model, ids, whole, padded)
     shared = cached and decoding.has_plain_cache(model) and _prompt_can_be_shared(model, ids, whole)
+    ways = [functools.partial(decoding.lean, share=share) for share in (False, True)]
     lean = shared and decoding.leanable(model)
-    for share in (False, True) if lean else ():
-        way = functools.partial(decoding.lean, share=share)
-        lean = lean and _writes_exactly(way, model, ids, whole, padded)
+    lean = lean and all(_writes_exactly(way, model, ids, whole, padded) for way in ways)
     return Reading(padded, cached, shared, lean)
 
 

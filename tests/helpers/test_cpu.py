@@ -161,6 +161,12 @@ def test_outside_all_is_as_it_was(counted):
     assert not counted
 
 
+def test_where_it_is_absent_torch_multiplies_as_ever(counted, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    gradients(Two(True), torch.randn(160, 128), fast=True)
+    assert not counted
+
+
 def wide_loop(**changes):
     """Large enough for large products, and quick: 2 layers of width 128."""
     lm = models.load()
